@@ -1,0 +1,225 @@
+"""The snapshot: the one thing that passes from the pipeline to the models. This module is its format.
+
+An immutable directory::
+
+    manifest.json                   Manifest, below
+    users.parquet                   user int32, user_id (as the source has it), first_seen, events; row number = user
+    items.parquet                   item int32, item_id (as the source has it), category_id, first_seen, events;
+                                    row number = item; ids follow first_seen, so they never move when items arrive
+    events.parquet                  user, item, behavior, event_time and one hbi_<behavior> column per behavior, sorted
+    arrays/offsets.npy              int64 [U+1]   events of user u are rows offsets[u] : offsets[u+1]
+    arrays/item.npy                 int32 [E]
+    arrays/behavior.npy             uint8 [E]     index into manifest.behaviors (funnel order)
+    arrays/time.npy                 int64 [E]     microseconds since 1970-01-01 UTC
+    arrays/hbi.npy                  uint16 [E, R] how often this user had done each behavior with this event's item,
+                                                  this event included
+    splits/<split>/train_end.npy    int64 [U]     training events of user u are rows offsets[u] : train_end[u]
+    splits/<split>/targets.parquet  one row per target, TARGET_COLUMNS, sorted by (part, user, event)
+    splits/<split>/candidates.parquet  target int64, position int16, item int32 (null where the catalog is too small);
+                                    exactly manifest.candidates rows per target, sorted by (target, position)
+
+Events of a user stand in the order (time, funnel rank of the behavior, hash of user, item and behavior).
+"""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from hmar.errors import DataError
+
+SCHEMA_VERSION = 1
+
+Part = Literal["validation", "test"]
+PARTS: tuple[Part, ...] = ("validation", "test")
+
+TARGET_COLUMNS = {
+    "target": "int64",  # row number over both parts; the key of candidates.parquet
+    "part": "string",  # 'validation' or 'test'
+    "user": "int32",
+    "item": "int32",
+    "event": "int64",  # row of events
+    "event_time": "timestamp[us, tz=UTC]",
+    "history_end": "int64",  # the history is rows offsets[user] : history_end, all strictly before event_time
+    "catalog": "int32",  # items 0 : catalog had been seen by anyone before event_time
+    "repeat": "bool",  # the target is in the history, under any behavior
+    "cold_user": "bool",  # the history is empty
+    "cold_item": "bool",  # no training event of this split has the item
+}
+
+
+class Manifest(BaseModel):
+    """What a snapshot says of itself. ``id`` is the hash of everything that determined the content."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    schema_version: int
+    id: str
+    dataset: str
+    source: str
+    behaviors: tuple[str, ...]
+    target: str
+    repeats: bool
+    consumed_by: tuple[str, ...]
+    item_id_type: Literal["int64", "string"]
+    user_id_type: Literal["int64", "string"]
+    users: int
+    items: int
+    events: int
+    behavior_counts: dict[str, int]
+    candidates: int
+    splits: dict[str, dict[str, Any]]
+    accounts: dict[str, int]
+    settings: dict[str, Any]
+    inputs: list[dict[str, Any]]
+    code_version: str
+    sql_digest: str
+    files: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Targets:
+    """The evaluation targets of one part of one split, as aligned arrays [N] (columns: TARGET_COLUMNS)."""
+
+    target: NDArray[np.int64]
+    user: NDArray[np.int32]
+    item: NDArray[np.int32]
+    event: NDArray[np.int64]
+    history_end: NDArray[np.int64]
+    catalog: NDArray[np.int32]
+    repeat: NDArray[np.bool_]
+    cold_user: NDArray[np.bool_]
+    cold_item: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+
+class Snapshot:
+    """A snapshot opened for reading; event columns are memory-mapped, nothing is loaded before it is used."""
+
+    def __init__(self, path: Path | str) -> None:
+        """Open the directory.
+
+        Raises:
+            DataError: it is not a whole snapshot, or was written by another schema version.
+        """
+        self.path = Path(path)
+        try:
+            raw = json.loads((self.path / "manifest.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise DataError(f"{self.path}: not a snapshot (no manifest.json); build one with 'hmar snapshot'") from None
+        except (OSError, ValueError) as error:
+            raise DataError(f"{self.path}/manifest.json: unreadable ({error})") from None
+        if raw.get("schema_version") != SCHEMA_VERSION:
+            raise DataError(
+                f"{self.path}: snapshot schema {raw.get('schema_version')}, this code reads {SCHEMA_VERSION}; rebuild it"
+            )
+        self.manifest = Manifest.model_validate(raw)
+
+    # -- events ------------------------------------------------------------------------------------------------
+
+    def _array(self, relative: str) -> NDArray[Any]:
+        try:
+            return np.load(self.path / relative, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise DataError(f"{self.path / relative}: unreadable ({error}); rebuild the snapshot") from None
+
+    @cached_property
+    def offsets(self) -> NDArray[np.int64]:
+        """int64 [U+1]."""
+        return np.asarray(self._array("arrays/offsets.npy"))
+
+    @cached_property
+    def item(self) -> NDArray[np.int32]:
+        """int32 [E]."""
+        return self._array("arrays/item.npy")
+
+    @cached_property
+    def behavior(self) -> NDArray[np.uint8]:
+        """uint8 [E]."""
+        return self._array("arrays/behavior.npy")
+
+    @cached_property
+    def time(self) -> NDArray[np.int64]:
+        """int64 [E], microseconds UTC."""
+        return self._array("arrays/time.npy")
+
+    @cached_property
+    def hbi(self) -> NDArray[np.uint16]:
+        """uint16 [E, R]."""
+        return self._array("arrays/hbi.npy")
+
+    # -- splits ------------------------------------------------------------------------------------------------
+
+    def _split_dir(self, split: str) -> Path:
+        if split not in self.manifest.splits:
+            raise DataError(f"{self.path}: no split {split!r}; it has: {', '.join(sorted(self.manifest.splits))}")
+        return Path("splits") / split
+
+    def train_end(self, split: str) -> NDArray[np.int64]:
+        """int64 [U]; see the module docstring."""
+        return np.asarray(self._array(str(self._split_dir(split) / "train_end.npy")))
+
+    def targets(self, split: str, part: Part) -> Targets:
+        """The targets of one part, in stored order."""
+        names = list(Targets.__dataclass_fields__)
+        table = pq.read_table(
+            self.path / self._split_dir(split) / "targets.parquet", columns=names, filters=[("part", "=", part)]
+        )
+        return Targets(**{name: _numpy(table, name) for name in names})
+
+    def candidates(self, split: str, targets: Targets) -> NDArray[np.int32]:
+        """The stored sampled negatives, int32 [N, manifest.candidates]; -1 where the catalog was too small."""
+        table = pq.read_table(self.path / self._split_dir(split) / "candidates.parquet", columns=["item"])
+        column = table.column("item").combine_chunks().fill_null(-1).to_numpy(zero_copy_only=False)
+        return column.reshape(-1, self.manifest.candidates)[targets.target].astype(np.int32, copy=False)
+
+    # -- vocabulary --------------------------------------------------------------------------------------------
+
+    @cached_property
+    def items(self) -> pa.Table:
+        """items.parquet, row number = dense id."""
+        return pq.read_table(self.path / "items.parquet")
+
+    @cached_property
+    def users(self) -> pa.Table:
+        """users.parquet, row number = dense id."""
+        return pq.read_table(self.path / "users.parquet")
+
+    # -- shorthand ---------------------------------------------------------------------------------------------
+
+    @property
+    def n_users(self) -> int:
+        return self.manifest.users
+
+    @property
+    def n_items(self) -> int:
+        return self.manifest.items
+
+    @property
+    def behaviors(self) -> tuple[str, ...]:
+        """Behavior names in funnel order; the index is the stored code."""
+        return self.manifest.behaviors
+
+    @property
+    def target_behavior(self) -> int:
+        """The code of the target behavior."""
+        return self.manifest.behaviors.index(self.manifest.target)
+
+    @property
+    def consuming(self) -> NDArray[np.bool_]:
+        """bool [R]: behaviors after which an item is used up (all False where items recur)."""
+        used = () if self.manifest.repeats else self.manifest.consumed_by
+        return np.array([name in used for name in self.behaviors])
+
+
+def _numpy(table: pa.Table, name: str) -> NDArray[Any]:
+    return table.column(name).combine_chunks().to_numpy(zero_copy_only=False)

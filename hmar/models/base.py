@@ -1,0 +1,158 @@
+"""What every model is to the rest of the house: something that scores items for histories.
+
+Three kinds share it. A :class:`Rule` has no gradient, it is fitted by counting. An :class:`Encoder` turns a history
+into a state per position and an item into a vector; the score is their dot product, so it trains on all positions
+at once and ranks a whole catalog with one matrix product. A ranker (which sees the candidate inside the network)
+implements :meth:`Recommender.score` and inherits the rest.
+"""
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from hmar.data.histories import Histories
+from hmar.data.snapshot import Snapshot
+from hmar.settings import Section
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The sizes and meanings a model is built for; saved beside its weights."""
+
+    items: int
+    behaviors: tuple[str, ...]
+    target: int
+    repeats: bool
+    consuming: tuple[bool, ...]
+
+    @classmethod
+    def of(cls, snapshot: Snapshot) -> "Vocabulary":
+        return cls(
+            items=snapshot.n_items,
+            behaviors=snapshot.behaviors,
+            target=snapshot.target_behavior,
+            repeats=snapshot.manifest.repeats,
+            consuming=tuple(bool(flag) for flag in snapshot.consuming),
+        )
+
+
+@dataclass(frozen=True)
+class CandidateCounts:
+    """The history items of B rows that need their own candidate vector: each (row, item) once.
+
+    Attributes:
+        row: int64 [P]. item: int64 [P]. counts: float32 [P, R], events of the row with the item before its now, over
+            the *whole* history, not only the last L events that a model reads.
+    """
+
+    row: Tensor
+    item: Tensor
+    counts: Tensor
+
+    def to(self, device: torch.device) -> "CandidateCounts":
+        return CandidateCounts(self.row.to(device), self.item.to(device), self.counts.to(device))
+
+
+class Recommender(nn.Module):
+    """Scores items for histories; higher is better, the unit is the model's own, NaN is a defect.
+
+    ``popularity``, a float32 [V] buffer of target-behavior counts in the training events, answers for rows whose
+    history is empty.
+    """
+
+    Config: ClassVar[type[Section]]
+    trainable: ClassVar[bool] = True
+    popularity: Tensor
+
+    def __init__(self, config: Section, vocabulary: Vocabulary) -> None:
+        super().__init__()
+        self.config = config
+        self.vocabulary = vocabulary
+        self.register_buffer("popularity", torch.zeros(vocabulary.items))
+
+    @abstractmethod
+    def score(self, histories: Histories, seen: CandidateCounts, items: Tensor) -> Tensor:
+        """Scores of chosen candidates, [B, N], for items int64 [B, N]; candidate order changes nothing."""
+
+    @abstractmethod
+    def score_all(self, histories: Histories, seen: CandidateCounts) -> Tensor:
+        """Scores of the whole catalog, [B, V]; equal to :meth:`score` of every item."""
+
+    def fit_counts(self, snapshot: Snapshot, split: str) -> None:
+        """Fill what is counted rather than learned, from the training events of ``split``: ``popularity`` here."""
+        from hmar.data.counting import popularity
+
+        self.popularity.copy_(torch.from_numpy(popularity(snapshot, split, snapshot.target_behavior)))
+
+
+class Rule(Recommender):
+    """A model without weights: :meth:`fit_counts` is all its training."""
+
+    trainable = False
+
+
+@dataclass(frozen=True)
+class TrainingBatch:
+    """Positions t that predict t+1, packed.
+
+    Attributes:
+        histories: the inputs, T tokens; ``asked`` and ``now`` are of the last target and unused in training.
+        next_item: int64 [T]. next_behavior: int64 [T]. next_hbi: float32 [T, R], counts that include the target event.
+        negatives: int64 [T, N]; N is 0 where the loss needs none.
+        negative_hbi: float32 [T, N, R]: counts so far of the *negative* item in the same user's history, plus one for
+            next_behavior: the same rule as for the true item.
+        user: int64 [B], dense ids, to name the users of a bad batch.
+    """
+
+    histories: Histories
+    next_item: Tensor
+    next_behavior: Tensor
+    next_hbi: Tensor
+    negatives: Tensor
+    negative_hbi: Tensor
+    user: Tensor
+
+    def to(self, device: torch.device) -> "TrainingBatch":
+        values: dict[str, Any] = {name: getattr(self, name).to(device) for name in self.__dataclass_fields__}
+        return TrainingBatch(**values)
+
+
+class Encoder(Recommender):
+    """h_t per token, o_j per item, score <h_t, o_j>."""
+
+    uses_hbi: ClassVar[bool] = False
+    """Whether an item's vector depends on its counts; if not, ``hbi`` is None in :meth:`item_vectors`."""
+
+    @abstractmethod
+    def encode(self, histories: Histories) -> Tensor:
+        """States [T, D], one per token; token t sees tokens up to t of its own row only."""
+
+    @abstractmethod
+    def item_vectors(self, item: Tensor, hbi: Tensor | None) -> Tensor:
+        """o_j, [..., D], for item int64 [...] and hbi float32 [..., R]."""
+
+    def auxiliary_loss(self, states_TD: Tensor, batch: TrainingBatch) -> Tensor | None:
+        """A further loss term on the states (HMAR's behavior head), already weighted; None where there is none."""
+        return None
+
+    def position_weights(self, batch: TrainingBatch) -> Tensor | None:
+        """float [T]: the weight of each position's positive term (HMAR's alpha); None means 1."""
+        return None
+
+    def last_states(self, histories: Histories) -> Tensor:
+        """h of the newest token per row, [B, D]; zeros where a row is empty."""
+        states_TD = self.encode(histories)
+        last = histories.offsets[1:] - 1
+        if len(states_TD) == 0:
+            return states_TD.new_zeros(len(histories), states_TD.shape[-1])
+        picked = states_TD[last.clamp(min=0)]
+        return torch.where((histories.lengths > 0)[:, None], picked, torch.zeros_like(picked))
+
+    def score(self, histories: Histories, seen: CandidateCounts, items: Tensor) -> Tensor:
+        raise NotImplementedError  # written by the models' author below
+
+    def score_all(self, histories: Histories, seen: CandidateCounts) -> Tensor:
+        raise NotImplementedError

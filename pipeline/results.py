@@ -1,0 +1,103 @@
+"""What each stage hands to the next: small, JSON, and all that travels between Airflow tasks."""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+
+class _Result(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Accounts(_Result):
+    """Where every raw row went: rows = events + duplicates + quarantined."""
+
+    rows: int
+    events: int
+    duplicates: int
+    quarantined: int
+    reasons: dict[str, int] = {}
+    """Quarantined rows by reason."""
+
+
+class Landed(_Result):
+    """Raw files, read and accounted for, staged; nobody sees them yet."""
+
+    staging: Path
+    fingerprint: str
+    accounts: Accounts
+    reused: bool = False
+    """The same files with the same settings are published already; validation has nothing to do."""
+
+
+class Published(_Result):
+    """Events that passed validation and are visible."""
+
+    events: Path
+    digest: str
+    accounts: Accounts
+    data_docs: Path | None = None
+    changed: bool = True
+
+
+class Built(_Result):
+    """A snapshot."""
+
+    snapshot: Path
+    id: str
+    reused: bool = False
+
+
+class Trained(_Result):
+    """One trained model, best weights chosen on validation."""
+
+    model: str
+    directory: Path
+    mlflow_run: str
+
+
+class Evaluated(_Result):
+    """One judged model: headline metrics by part, for example metrics["test"]["ndcg@10"] under full ranking."""
+
+    model: str
+    directory: Path
+    mlflow_run: str
+    metrics: dict[str, dict[str, float]]
+
+
+class Registered(_Result):
+    """The run's best model as a version in the registry."""
+
+    name: str
+    version: str
+    model: str
+    mlflow_run: str
+    directory: Path
+
+
+class Promoted(_Result):
+    """The registry after the decision."""
+
+    name: str
+    champion: str
+    """Version that holds the alias now."""
+    promoted: bool
+    """Whether the version registered by this run took it."""
+    reason: str
+    gain: float | None = None
+    interval: tuple[float, float] | None = None
+
+
+class Recommended(_Result):
+    """The champion's recommendations."""
+
+    path: Path
+    users: int
+    rows: int
+    champion: str
+
+
+class Reported(_Result):
+    """The run's HTML report."""
+
+    path: Path

@@ -1,0 +1,188 @@
+"""The settings of a pipeline run, one section per stage.
+
+This module is imported when Airflow parses the DAGs: keep it free of torch, duckdb, mlflow and pandas.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from hmar.errors import SettingsError
+from hmar.settings import LayeredSettings, Section, nearest, read_yaml
+from pipeline.home import Home
+
+PRESETS = Path(__file__).parent / "presets"
+
+Split = Literal["leave_one_out", "temporal"]
+
+
+class EngineSettings(Section):
+    """How much of this machine DuckDB may use."""
+
+    memory_limit: str = "4GB"
+    """DuckDB's buffer ceiling; the process itself needs about twice that at worst."""
+    threads: int = Field(4, ge=1)
+
+
+class IngestSettings(Section):
+    """Raw files to accounted events."""
+
+    since: datetime | None = None
+    """First plausible moment, included; UTC unless an offset is given. Rows before it are outside the window."""
+    until: datetime | None = None
+    """First moment that is too late; UTC unless an offset is given."""
+    outside_window: Literal["quarantine", "keep"] = "quarantine"
+    """What happens to rows outside the window; either way they are counted under the reason 'outside_window'."""
+    partition: Literal["day", "month", "year"] = "day"
+    """Span of one event_date partition; its value is the first day of the span."""
+    max_quarantined_share: float = Field(0.01, ge=0, le=1)
+    """Above this share of quarantined rows the run stops before publishing."""
+    max_quarantined_rows: int | None = Field(None, ge=0)
+    """Above this many quarantined rows the run stops before publishing."""
+
+    @field_validator("since", "until")
+    @classmethod
+    def _in_utc(cls, moment: datetime | None) -> datetime | None:
+        return moment if moment is None or moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+class ExpectationSettings(Section):
+    """What Great Expectations judges before events are published."""
+
+    min_events: int = Field(1, ge=0)
+    min_users: int = Field(1, ge=0)
+    min_items: int = Field(1, ge=0)
+    max_duplicate_share: float = Field(0.2, ge=0, le=1)
+    min_target_share: float = Field(0.0, ge=0, le=1)
+    """Lowest share of target-behavior events."""
+    max_target_share: float = Field(1.0, ge=0, le=1)
+
+
+class KCore(Section):
+    """Users and items with fewer events than this are left out, repeatedly until none is. 1 keeps all."""
+
+    user: int = Field(1, ge=1)
+    item: int = Field(1, ge=1)
+
+
+class SnapshotSettings(Section):
+    """Events to point-in-time correct sequences, splits and candidates."""
+
+    behaviors: tuple[str, ...] = ()
+    """All behaviors of the dataset in funnel order, weakest first; the position is the stored code."""
+    target: str = ""
+    """The behavior to predict."""
+    repeats: bool = True
+    """Whether items recur (shops). If not, items a user has consumed are never candidates again."""
+    consumed_by: tuple[str, ...] = ()
+    """Where items do not recur: the behaviors that use an item up."""
+    k_core: KCore = KCore()
+    candidates: int = Field(99, ge=1)
+    """Sampled negatives per target."""
+    unseen: bool = False
+    """Whether sampled negatives exclude the user's history (the papers' way; it gives repeat targets away)."""
+    validation_quantile: float = Field(0.8, gt=0, lt=1)
+    """temporal split: training ends at this quantile of the target events' times."""
+    test_quantile: float = Field(0.9, gt=0, lt=1)
+    """temporal split: the test part begins at this quantile."""
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "SnapshotSettings":
+        for key, names in (("target", (self.target,) if self.target else ()), ("consumed_by", self.consumed_by)):
+            for name in names:
+                if self.behaviors and name not in self.behaviors:
+                    raise ValueError(f"{key}: unknown behavior {name!r}{nearest(name, list(self.behaviors))}")
+        if len(set(self.behaviors)) != len(self.behaviors):
+            raise ValueError("behaviors: a name stands twice")
+        if self.validation_quantile >= self.test_quantile:
+            raise ValueError("validation_quantile must be below test_quantile")
+        if not self.repeats and self.behaviors and not self.consumed_by:
+            raise ValueError("repeats is false, so consumed_by must name the behaviors that use an item up")
+        return self
+
+
+class PromoteSettings(Section):
+    """When a challenger takes the champion's place."""
+
+    metric: Literal["ndcg@10", "hr@10", "mrr", "ndcg@5", "ndcg@20", "hr@5", "hr@20"] = "ndcg@10"
+    """Full ranking, test part, of the run's split."""
+    min_gain: float = 0.0
+    """The lower end of the paired interval of (challenger - champion) must be above this."""
+    confidence: float = Field(0.95, gt=0, lt=1)
+    resamples: int = Field(2000, ge=100)
+    seed: int = 0
+
+
+class RecommendSettings(Section):
+    """What the champion writes."""
+
+    k: int = Field(20, ge=1)
+    """Items per user."""
+
+
+class RetrainSettings(LayeredSettings):
+    """One run of the pipeline: raw logs to a judged, registered and, if better, promoted model."""
+
+    dataset: str
+    """Preset of the log's kind: movielens, taobao."""
+    raw: Path
+    """File or directory with the raw log."""
+    name: str = ""
+    """Name under which events, snapshots and the registered model live; the preset's name if empty."""
+    models: tuple[str, ...] = ("hmar", "sasrec", "popularity", "recent")
+    """Models to train; the best of them on validation is registered."""
+    split: Split = "leave_one_out"
+    """The split that models train, choose and are judged on."""
+    overrides: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Training settings per model, over the presets: {"hmar": {"lr": 0.001, "config": {"d": 64}}}."""
+    train: dict[str, Any] = Field(default_factory=dict)
+    """Training settings for all models, over the presets: {"max_epochs": 50}."""
+    seed: int = 0
+    home: Path = Path("var")
+    """Data directory."""
+    tracking_uri: str = ""
+    """MLflow tracking and registry address; an SQLite file in home if empty."""
+    source: str = ""
+    """Raw format; from the preset."""
+    engine: EngineSettings = EngineSettings()
+    ingest: IngestSettings = IngestSettings()
+    expectations: ExpectationSettings = ExpectationSettings()
+    snapshot: SnapshotSettings = SnapshotSettings()
+    promote: PromoteSettings = PromoteSettings()
+    recommend: RecommendSettings = RecommendSettings()
+
+    @classmethod
+    def preset_values(cls, chosen: Mapping[str, Any]) -> Mapping[str, Any]:
+        dataset = str(chosen.get("dataset", ""))
+        if not dataset:
+            return {}
+        known = preset_names()
+        if dataset not in known:
+            raise SettingsError(f"dataset: unknown preset {dataset!r}{nearest(dataset, known)}")
+        return {"name": dataset, **read_yaml(PRESETS / f"{dataset}.yaml")}
+
+    @field_validator("name")
+    @classmethod
+    def _plain_name(cls, name: str) -> str:
+        if not name or not all(c.isalnum() or c in "-_." for c in name):
+            raise ValueError("a name is letters, digits, '-', '_' and '.'")
+        return name
+
+    @cached_property
+    def paths(self) -> Home:
+        """The layout of the data directory."""
+        return Home(self.home.absolute())
+
+    @property
+    def mlflow_uri(self) -> str:
+        return self.tracking_uri or self.paths.mlflow_uri
+
+
+def preset_names() -> list[str]:
+    """The datasets that have a preset."""
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))

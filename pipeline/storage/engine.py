@@ -1,0 +1,39 @@
+"""DuckDB as this house uses it: a private in-memory database per stage, bounded memory, spilling beside the data."""
+
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+
+from pipeline.settings import EngineSettings
+from pipeline.storage.atomic import TEMPORARY, storage_errors
+
+
+@contextmanager
+def connect(settings: EngineSettings, spill_parent: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection whose temporary files live and die in a directory of its own under ``spill_parent``.
+
+    Raises:
+        StorageError: the disk filled up or refused while the block ran.
+    """
+    spill_parent.mkdir(parents=True, exist_ok=True)
+    spill = spill_parent / f"{TEMPORARY}spill-{uuid.uuid4().hex[:8]}"
+    spill.mkdir()
+    connection = duckdb.connect(
+        config={
+            "memory_limit": settings.memory_limit,
+            "threads": settings.threads,
+            "temp_directory": str(spill),
+            "preserve_insertion_order": False,
+        }
+    )
+    try:
+        with storage_errors(spill_parent):
+            connection.execute("set timezone = 'UTC'")
+            yield connection
+    finally:
+        connection.close()
+        shutil.rmtree(spill, ignore_errors=True)
