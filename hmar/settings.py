@@ -93,7 +93,7 @@ class LayeredSettings(BaseSettings):
         class Layered(cls):  # type: ignore[valid-type, misc]
             @classmethod
             def settings_customise_sources(
-                inner,
+                cls,
                 settings_cls: type[BaseSettings],
                 init_settings: PydanticBaseSettingsSource,
                 env_settings: PydanticBaseSettingsSource,
@@ -102,8 +102,12 @@ class LayeredSettings(BaseSettings):
             ) -> tuple[PydanticBaseSettingsSource, ...]:
                 sources: list[PydanticBaseSettingsSource] = [init_settings]
                 if arguments is not None:
-                    sources.insert(0, CliSettingsSource(
-                        settings_cls, cli_prog_name=program, cli_parse_args=arguments, cli_exit_on_error=False))
+                    sources.insert(
+                        0,
+                        CliSettingsSource(
+                            settings_cls, cli_prog_name=program, cli_parse_args=arguments, cli_exit_on_error=False
+                        ),
+                    )
                 if use_environment:
                     sources.append(env_settings)
                 sources.append(InitSettingsSource(settings_cls, dict(file_values)))
@@ -134,9 +138,7 @@ class LayeredSettings(BaseSettings):
                 continue
             name = variable.removeprefix(prefix).split("__")[0].lower()
             if name not in known:
-                raise SettingsError(
-                    f"environment variable {variable}: unknown setting {name!r}{nearest(name, known)}"
-                )
+                raise SettingsError(f"environment variable {variable}: unknown setting {name!r}{nearest(name, known)}")
 
 
 class _PresetSource(PydanticBaseSettingsSource):

@@ -120,7 +120,7 @@ class Snapshot:
             raise DataError(f"{self.path}/manifest.json: unreadable ({error})") from None
         if raw.get("schema_version") != SCHEMA_VERSION:
             raise DataError(
-                f"{self.path}: snapshot schema {raw.get('schema_version')}, this code reads {SCHEMA_VERSION}; rebuild it"
+                f"{self.path}: snapshot schema {raw.get('schema_version')}, not {SCHEMA_VERSION}; rebuild it"
             )
         self.manifest = Manifest.model_validate(raw)
 
@@ -128,7 +128,8 @@ class Snapshot:
 
     def _array(self, relative: str) -> NDArray[Any]:
         try:
-            return np.load(self.path / relative, mmap_mode="r", allow_pickle=False)
+            array: NDArray[Any] = np.load(self.path / relative, mmap_mode="r", allow_pickle=False)
+            return array
         except (OSError, ValueError) as error:
             raise DataError(f"{self.path / relative}: unreadable ({error}); rebuild the snapshot") from None
 
@@ -179,8 +180,8 @@ class Snapshot:
     def candidates(self, split: str, targets: Targets) -> NDArray[np.int32]:
         """The stored sampled negatives, int32 [N, manifest.candidates]; -1 where the catalog was too small."""
         table = pq.read_table(self.path / self._split_dir(split) / "candidates.parquet", columns=["item"])
-        column = table.column("item").combine_chunks().fill_null(-1).to_numpy(zero_copy_only=False)
-        return column.reshape(-1, self.manifest.candidates)[targets.target].astype(np.int32, copy=False)
+        items = _numpy(table.set_column(0, "item", table.column("item").fill_null(-1)), "item").astype(np.int32)
+        return items.reshape(-1, self.manifest.candidates)[targets.target]
 
     # -- vocabulary --------------------------------------------------------------------------------------------
 
@@ -222,4 +223,5 @@ class Snapshot:
 
 
 def _numpy(table: pa.Table, name: str) -> NDArray[Any]:
-    return table.column(name).combine_chunks().to_numpy(zero_copy_only=False)
+    column: NDArray[Any] = table.column(name).combine_chunks().to_numpy(zero_copy_only=False)
+    return column

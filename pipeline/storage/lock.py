@@ -31,10 +31,8 @@ def dataset_lock(path: Path, what: str) -> Iterator[None]:
             who = "unknown"
         raise BusyError(f"{path}: another run is writing ({who}); this one did nothing, run it again later") from None
     try:
-        holder.write_text(
-            f"{what}, process {os.getpid()} on {socket.gethostname()} since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC\n",
-            encoding="utf-8",
-        )
+        since = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
+        holder.write_text(f"{what}, process {os.getpid()} on {socket.gethostname()} since {since}\n", encoding="utf-8")
         yield
     finally:
         lock.release()
