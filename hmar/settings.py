@@ -127,7 +127,8 @@ class LayeredSettings(BaseSettings):
             if type(error).__name__ == "SettingsError" and not isinstance(error, SettingsError):
                 raise SettingsError(_unknown_flag(str(error), cls)) from None
             raise
-        return cls.model_construct(_fields_set=built.model_fields_set, **dict(built))
+        resolved: Self = cls.model_construct(_fields_set=built.model_fields_set, **dict(built))
+        return resolved
 
     @classmethod
     def _refuse_unknown_environment(cls) -> None:
