@@ -6,6 +6,7 @@ D width, H heads, K head width, N candidates, V items.
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -86,12 +87,23 @@ def gather(
         now: int64 [B], microseconds. asked: behavior code, one for all rows or int64 [B].
     """
     index, offsets = spans(start, end)
+    return pack(snapshot, index, offsets, now, asked)
+
+
+def pack(
+    snapshot: Snapshot,
+    rows: NDArray[np.int64],
+    offsets: NDArray[np.int64],
+    now: NDArray[np.int64],
+    asked: int | NDArray[np.integer[Any]],
+) -> Histories:
+    """Histories of chosen events: ``rows`` int64 [T] of the snapshot, history b is rows[offsets[b] : offsets[b+1]]."""
     return Histories(
-        item=torch.from_numpy(snapshot.item[index].astype(np.int64)),
-        behavior=torch.from_numpy(snapshot.behavior[index].astype(np.int64)),
-        time=torch.from_numpy(np.asarray(snapshot.time[index])),
-        hbi=torch.from_numpy(snapshot.hbi[index].astype(np.float32)),
+        item=torch.from_numpy(snapshot.item[rows].astype(np.int64)),
+        behavior=torch.from_numpy(snapshot.behavior[rows].astype(np.int64)),
+        time=torch.from_numpy(np.asarray(snapshot.time[rows])),
+        hbi=torch.from_numpy(snapshot.hbi[rows].astype(np.float32)),
         offsets=torch.from_numpy(offsets),
-        asked=torch.from_numpy(np.broadcast_to(np.asarray(asked, np.int64), start.shape).copy()),
+        asked=torch.from_numpy(np.broadcast_to(np.asarray(asked, np.int64), now.shape).copy()),
         now=torch.from_numpy(np.ascontiguousarray(now, np.int64)),
     )

@@ -82,6 +82,8 @@ class Manifest(BaseModel):
     code_version: str
     sql_digest: str
     files: dict[str, str]
+    notes: tuple[str, ...] = ()
+    """What a reader of the numbers should know, for example that the k-core looked at the whole log."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,10 @@ class Targets:
 
     def __len__(self) -> int:
         return len(self.target)
+
+    def take(self, chosen: NDArray[np.int64]) -> "Targets":
+        """The targets at positions ``chosen``."""
+        return Targets(**{name: getattr(self, name)[chosen] for name in self.__dataclass_fields__})
 
 
 class Snapshot:

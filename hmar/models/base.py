@@ -65,6 +65,8 @@ class Recommender(nn.Module):
 
     Config: ClassVar[type[Section]]
     trainable: ClassVar[bool] = True
+    reads: tuple[str, ...] | None = None
+    """The behaviors whose events the model reads and, in training, predicts; None means all."""
     popularity: Tensor
 
     def __init__(self, config: Section, vocabulary: Vocabulary) -> None:
@@ -121,9 +123,13 @@ class TrainingBatch:
 
 
 class Encoder(Recommender):
-    """h_t per token, o_j per item, score <h_t, o_j>."""
+    """h_t per token, o_j per item, score <h_t, o_j>.
 
-    uses_hbi: ClassVar[bool] = False
+    A candidate's HBI follows one rule for every item, in training and in evaluation: the row's counts with the item
+    so far, plus one for the behavior that is asked for.
+    """
+
+    uses_hbi: bool = False
     """Whether an item's vector depends on its counts; if not, ``hbi`` is None in :meth:`item_vectors`."""
 
     @abstractmethod
@@ -132,7 +138,7 @@ class Encoder(Recommender):
 
     @abstractmethod
     def item_vectors(self, item: Tensor, hbi: Tensor | None) -> Tensor:
-        """o_j, [..., D], for item int64 [...] and hbi float32 [..., R]."""
+        """o_j, [..., D], for item int64 [...] and hbi float32 [..., R], which may be broadcast along items."""
 
     def auxiliary_loss(self, states_TD: Tensor, batch: TrainingBatch) -> Tensor | None:
         """A further loss term on the states (HMAR's behavior head), already weighted; None where there is none."""
@@ -152,7 +158,51 @@ class Encoder(Recommender):
         return torch.where((histories.lengths > 0)[:, None], picked, torch.zeros_like(picked))
 
     def score(self, histories: Histories, seen: CandidateCounts, items: Tensor) -> Tensor:
-        raise NotImplementedError  # written by the models' author below
+        states_BD = self.last_states(histories)
+        hbi_BNR = None
+        if self.uses_hbi:
+            hbi_BNR = self._asked(histories.asked)[:, None] + self._counts_of(seen, items)
+        scores_BN = torch.einsum("bd,bnd->bn", states_BD, self.item_vectors(items, hbi_BNR))
+        return self._or_popularity(histories, scores_BN, self.popularity[items])
 
     def score_all(self, histories: Histories, seen: CandidateCounts) -> Tensor:
-        raise NotImplementedError
+        """As in the base class: one matrix product per asked behavior, in which every item counts as never seen, then
+        the scores of the history items are replaced by those of their own candidate vectors."""
+        states_BD = self.last_states(histories)
+        catalog = torch.arange(self.vocabulary.items, device=states_BD.device)
+        if not self.uses_hbi:
+            scores_BV = states_BD @ self.item_vectors(catalog, None).T
+            return self._or_popularity(histories, scores_BV, self.popularity)
+        kinds = histories.asked.unique()
+        if len(kinds) == 1:
+            scores_BV = states_BD @ self.item_vectors(catalog, self._asked(kinds)).T
+        else:
+            scores_BV = states_BD.new_zeros(len(histories), self.vocabulary.items)
+            for kind in kinds:
+                rows = (histories.asked == kind).nonzero()[:, 0]
+                vectors_VD = self.item_vectors(catalog, self._asked(kind[None]))
+                scores_BV = scores_BV.index_copy(0, rows, states_BD[rows] @ vectors_VD.T)
+        own_PD = self.item_vectors(seen.item, self._asked(histories.asked[seen.row]) + seen.counts)
+        own_P = (states_BD[seen.row] * own_PD).sum(-1)
+        scores_BV = scores_BV.index_put((seen.row, seen.item), own_P.to(scores_BV.dtype))
+        return self._or_popularity(histories, scores_BV, self.popularity)
+
+    def _asked(self, asked: Tensor) -> Tensor:
+        """One-hot of behavior codes, float32 [..., R]."""
+        return nn.functional.one_hot(asked, len(self.vocabulary.behaviors)).to(self.popularity.dtype)
+
+    def _counts_of(self, seen: CandidateCounts, items: Tensor) -> Tensor:
+        """Counts of chosen candidates, float32 [B, N, R]; zeros for an item that is not in the row's history."""
+        rows = torch.arange(len(items), device=items.device)[:, None]
+        wanted = rows * self.vocabulary.items + items
+        counts = seen.counts.new_zeros(*items.shape, len(self.vocabulary.behaviors))
+        if len(seen.row) == 0:
+            return counts
+        keys, order = (seen.row * self.vocabulary.items + seen.item).sort()
+        place = torch.searchsorted(keys, wanted).clamp(max=len(keys) - 1)
+        found = (keys[place] == wanted)[..., None]
+        return torch.where(found, seen.counts[order[place]], counts)
+
+    def _or_popularity(self, histories: Histories, scores: Tensor, popularity: Tensor) -> Tensor:
+        """Rows without a history are answered with ``popularity``, which broadcasts to ``scores``."""
+        return torch.where((histories.lengths > 0)[:, None], scores, popularity.to(scores.dtype))

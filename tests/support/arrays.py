@@ -1,0 +1,133 @@
+"""Snapshots straight from lists of events, in the format of hmar.data.snapshot, for tests of what reads them."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from hmar.data.snapshot import SCHEMA_VERSION, Snapshot
+
+Event = tuple[int, int, int]
+"""(item, behavior code, seconds)."""
+
+
+def write_snapshot(
+    path: Path,
+    users: Sequence[Sequence[Event]],
+    *,
+    items: int,
+    behaviors: Sequence[str] = ("view", "cart", "buy"),
+    target: str = "buy",
+    repeats: bool = True,
+    held_out: int = 1,
+    candidates: int = 5,
+    seed: int = 0,
+) -> Snapshot:
+    """One split, 'leave_one_out', in which a user's last ``held_out`` events are no training events.
+
+    The last event of every user with more than one is a validation target, whatever its behavior.
+    """
+    lengths = np.array([len(events) for events in users], np.int64)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    flat = np.array([event for events in users for event in events], np.int64).reshape(-1, 3)
+    item, behavior, time = flat[:, 0], flat[:, 1], flat[:, 2] * 1_000_000
+    user = np.repeat(np.arange(len(users)), lengths)
+    hbi = np.zeros((len(flat), len(behaviors)), np.uint16)
+    running: dict[tuple[int, int], np.ndarray] = {}
+    for row in range(len(flat)):
+        counts = running.setdefault((int(user[row]), int(item[row])), np.zeros(len(behaviors), np.uint16))
+        counts[behavior[row]] += 1
+        hbi[row] = counts
+    directory = path / "splits" / "leave_one_out"
+    directory.mkdir(parents=True)
+    (path / "arrays").mkdir()
+    train_end = np.maximum(offsets[1:] - held_out, offsets[:-1])
+    for name, array in {
+        "offsets": offsets,
+        "item": item.astype(np.int32),
+        "behavior": behavior.astype(np.uint8),
+        "time": time,
+        "hbi": hbi,
+    }.items():
+        np.save(path / "arrays" / f"{name}.npy", array)
+    np.save(directory / "train_end.npy", train_end)
+    chosen = np.flatnonzero(lengths > 1)
+    events = offsets[chosen + 1] - 1
+    before = [{int(i) for i in item[offsets[u] : offsets[u + 1] - 1]} for u in chosen]
+    trained = set(item[np.concatenate([np.arange(a, b) for a, b in zip(offsets, train_end, strict=False)])].tolist())
+    pq.write_table(
+        pa.table(
+            {
+                "target": np.arange(len(chosen)),
+                "part": ["validation"] * len(chosen),
+                "user": chosen.astype(np.int32),
+                "item": item[events].astype(np.int32),
+                "event": events,
+                "event_time": pa.array(time[events], pa.timestamp("us", tz="UTC")),
+                "history_end": events,
+                "catalog": np.full(len(chosen), items, np.int32),
+                "repeat": [int(item[e]) in seen for e, seen in zip(events, before, strict=True)],
+                "cold_user": np.zeros(len(chosen), bool),
+                "cold_item": [int(item[e]) not in trained for e in events],
+            }
+        ),
+        directory / "targets.parquet",
+    )
+    rng = np.random.default_rng(seed)
+    drawn = [rng.permutation(np.delete(np.arange(items), item[e]))[:candidates] for e in events]
+    pq.write_table(
+        pa.table(
+            {
+                "target": np.repeat(np.arange(len(chosen)), candidates),
+                "position": np.tile(np.arange(candidates, dtype=np.int16), len(chosen)),
+                "item": np.concatenate(drawn).astype(np.int32),
+            }
+        ),
+        directory / "candidates.parquet",
+    )
+    for name, count in (("item", items), ("user", len(users))):
+        ids = np.arange(count)
+        pq.write_table(pa.table({name: ids.astype(np.int32), f"{name}_id": ids + 1000}), path / f"{name}s.parquet")
+    manifest = {
+        "schema_version": SCHEMA_VERSION,
+        "id": f"made-up-{seed}",
+        "dataset": "made_up",
+        "source": "made_up",
+        "behaviors": list(behaviors),
+        "target": target,
+        "repeats": repeats,
+        "consumed_by": [] if repeats else [target],
+        "item_id_type": "int64",
+        "user_id_type": "int64",
+        "users": len(users),
+        "items": items,
+        "events": len(flat),
+        "behavior_counts": {name: int((behavior == code).sum()) for code, name in enumerate(behaviors)},
+        "candidates": candidates,
+        "splits": {"leave_one_out": {}},
+        "accounts": {},
+        "settings": {},
+        "inputs": [],
+        "code_version": "test",
+        "sql_digest": "",
+        "files": {},
+    }
+    (path / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    return Snapshot(path)
+
+
+def random_users(
+    count: int, items: int, behaviors: int, longest: int, seed: int = 0, shortest: int = 0
+) -> list[list[Event]]:
+    """Histories of random length whose items recur often."""
+    rng = np.random.default_rng(seed)
+    return [
+        [
+            (int(rng.integers(items)), int(rng.integers(behaviors)), 10 * t)
+            for t in range(rng.integers(shortest, longest + 1))
+        ]
+        for _ in range(count)
+    ]

@@ -1,0 +1,93 @@
+"""Models, histories and batches for tests, made by hand."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hmar.data.counting import PriorCounts
+from hmar.data.histories import Histories
+from hmar.data.snapshot import Snapshot
+from hmar.data.targets import histories_before
+from hmar.models import model_class
+from hmar.models.base import CandidateCounts, Recommender, TrainingBatch, Vocabulary
+from tests.support.arrays import Event
+
+Packed = TypeVar("Packed", Histories, CandidateCounts, TrainingBatch)
+
+
+def pack_rows(
+    rows: Sequence[Sequence[Event]], behaviors: int, asked: int | Sequence[int] = 0, max_length: int | None = None
+) -> Histories:
+    """Histories from (item, behavior, seconds) lists; the counts are over whole rows, the tokens their last ones."""
+    kept, hbi = [], []
+    for row in rows:
+        counts: dict[int, list[int]] = {}
+        running = []
+        for item, behavior, _ in row:
+            counts.setdefault(item, [0] * behaviors)[behavior] += 1
+            running.append(list(counts[item]))
+        start = 0 if max_length is None else max(0, len(row) - max_length)
+        kept.append(list(row[start:]))
+        hbi += running[start:]
+    flat = torch.tensor([event for row in kept for event in row], dtype=torch.int64).reshape(-1, 3)
+    return Histories(
+        item=flat[:, 0],
+        behavior=flat[:, 1],
+        time=flat[:, 2] * 1_000_000,
+        hbi=torch.tensor(hbi, dtype=torch.float32).reshape(-1, behaviors),
+        offsets=torch.tensor([0, *np.cumsum([len(row) for row in kept]).tolist()]),
+        asked=torch.full((len(rows),), asked) if isinstance(asked, int) else torch.tensor(list(asked)),
+        now=torch.tensor([(row[-1][2] + 1) * 1_000_000 if row else 0 for row in rows]),
+    )
+
+
+def counts_of_rows(rows: Sequence[Sequence[Event]], behaviors: int) -> CandidateCounts:
+    """The history items of whole rows with their counts."""
+    cells: dict[tuple[int, int], list[int]] = {}
+    for place, row in enumerate(rows):
+        for item, behavior, _ in row:
+            cells.setdefault((place, item), [0] * behaviors)[behavior] += 1
+    keys = torch.tensor(list(cells), dtype=torch.int64).reshape(-1, 2)
+    counts = torch.tensor(list(cells.values()), dtype=torch.float32).reshape(-1, behaviors)
+    return CandidateCounts(keys[:, 0], keys[:, 1], counts)
+
+
+def ask(
+    model: Recommender,
+    snapshot: Snapshot,
+    users: Sequence[int],
+    ends: Sequence[int] | None = None,
+    max_length: int = 20,
+    asked: int | Sequence[int] | None = None,
+) -> tuple[Histories, CandidateCounts]:
+    """What ``model`` is given when it is asked about users before rows ``ends`` (their last event's if None)."""
+    user = np.asarray(users, np.int64)
+    end = snapshot.offsets[user + 1] if ends is None else np.asarray(ends, np.int64)
+    code = snapshot.target_behavior if asked is None else np.asarray(asked, np.int64)
+    histories = histories_before(snapshot, user, end, np.full(len(user), 2**60), code, max_length, model.reads)
+    return histories, PriorCounts(snapshot).history_items(user, end)
+
+
+def build(name: str, config: Mapping[str, Any], snapshot: Snapshot, seed: int = 0) -> Recommender:
+    """A model as training builds it: seeded, counts fitted, in evaluation mode."""
+    kind = model_class(name)
+    torch.manual_seed(seed)
+    model = kind(kind.Config.parse(config), Vocabulary.of(snapshot))
+    model.fit_counts(snapshot, "leave_one_out")
+    return model.eval()
+
+
+def in_double(packed: Packed) -> Packed:
+    """The same with float64 where it has float32."""
+    values: dict[str, Any] = {}
+    for field in fields(packed):
+        value = getattr(packed, field.name)
+        if isinstance(value, Histories):
+            values[field.name] = in_double(value)
+        elif isinstance(value, Tensor) and value.is_floating_point():
+            values[field.name] = value.double()
+    return replace(packed, **values)
