@@ -1,0 +1,147 @@
+"""Publishing files and directories so that a reader, or a crash, never meets half of one.
+
+The pattern is always the same: write beside the destination under a name that starts with ``.tmp-``, fsync, rename,
+fsync the parent. What a killed process left under such a name is swept by the next writer.
+"""
+
+import errno
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hmar.errors import StorageError
+
+TEMPORARY = ".tmp-"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace ``path`` by ``text``, durably."""
+    with replaced_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def replaced_file(path: Path) -> Iterator[Path]:
+    """The name of a temporary file to write; it takes the place of ``path`` when the block ends well."""
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.parent / f"{TEMPORARY}{path.name}-{uuid.uuid4().hex[:8]}"
+        try:
+            yield temporary
+            publish_file(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def publish_file(temporary: Path, final: Path) -> None:
+    """Flush a written file to the disk and give it its name, replacing what had it."""
+    descriptor = os.open(temporary, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    temporary.replace(final)
+    _fsync_directory(final.parent)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Replace ``path`` by ``content`` as sorted, indented JSON: equal content gives equal bytes."""
+    write_text(path, json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+
+
+@contextmanager
+def new_directory(final: Path, replace: bool = False) -> Iterator[Path]:
+    """A temporary directory that becomes ``final`` when the block ends well, and vanishes when it does not.
+
+    If ``final`` exists by then (another process was faster, the content is the same by its name), it is kept;
+    with ``replace`` it is deleted first, and a crash between the two renames leaves none.
+    """
+    with storage_errors(final):
+        final.parent.mkdir(parents=True, exist_ok=True)
+        temporary = final.parent / f"{TEMPORARY}{final.name}-{uuid.uuid4().hex[:8]}"
+        old = final.parent / f"{temporary.name}-old"
+        temporary.mkdir()
+        try:
+            yield temporary
+            fsync_tree(temporary)
+            if replace and final.exists():
+                final.rename(old)
+            try:
+                temporary.rename(final)
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+            _fsync_directory(final.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def sweep(directory: Path) -> None:
+    """Delete what killed writers left in ``directory``. Call it only while holding the dataset's lock."""
+    for leftover in directory.glob(f"{TEMPORARY}*"):
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
+
+
+def fsync_tree(directory: Path) -> None:
+    """Flush every file and directory below ``directory`` to the disk."""
+    for root, _, files in os.walk(directory):
+        for name in files:
+            descriptor = os.open(Path(root) / name, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        _fsync_directory(Path(root))
+
+
+_REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM)
+
+
+@contextmanager
+def storage_errors(where: Path) -> Iterator[None]:
+    """Turn what the disk says, directly or through DuckDB or Arrow, into a StorageError that names the place."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _REFUSALS:
+            raise _refused(where, os.strerror(error.errno)) from error
+        raise
+    except Exception as error:
+        if type(error).__module__.lstrip("_").startswith("duckdb"):
+            reason = _disk_trouble(str(error))
+            if reason:
+                raise _refused(where, reason) from error
+        raise
+
+
+def _refused(where: Path, reason: str) -> StorageError:
+    return StorageError(f"{where}: {reason}; nothing was published, free space or fix the volume and run again")
+
+
+def _disk_trouble(message: str) -> str | None:
+    """The reason in a message of DuckDB's, where it is one of the disk's."""
+    lowered = message.lower()
+    for code in _REFUSALS:
+        if os.strerror(code).lower() in lowered:
+            return os.strerror(code)
+    # DuckDB's own words for a full temporary directory, and for a write it cannot explain.
+    if "max_temp_directory_size" in lowered:
+        return "no space left for temporary files"
+    return "could not write" if "could not write" in lowered or "disk full" in lowered else None
+
+
+def _fsync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,1 @@
+"""Runs in MLflow: one run per training, found again after a crash, never two."""

@@ -1,0 +1,1 @@
+"""Training as its own process: ``python -m hmar.train``."""

@@ -1,0 +1,44 @@
+"""``python -m hmar.train --model hmar --snapshot DIR --out DIR ...``: see ``--help``."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from hmar.errors import HmarError
+from hmar.train.settings import TrainSettings
+from hmar.train.signals import StopSignal
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Train; returns the exit code (:mod:`hmar.errors`). An error is one line on stderr, its traceback in train.log."""
+    stop = StopSignal()
+    stop.install()
+    try:
+        settings = parse(arguments)
+        from hmar.train.session import train
+
+        train(settings, stop)
+    except HmarError as error:
+        print(f"error: {'; '.join(str(error).splitlines())}", file=sys.stderr)
+        return error.exit_code
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        print(f"error: unexpected {type(error).__name__}: {reason}; train.log has the traceback", file=sys.stderr)
+        return HmarError.exit_code
+    return 0
+
+
+def parse(arguments: Sequence[str]) -> TrainSettings:
+    """Flags over environment over ``--settings FILE`` over the preset.
+
+    Raises:
+        SettingsError: an unknown flag or key, a bad value, an unreadable file.
+    """
+    files = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    files.add_argument("--settings")
+    known, rest = files.parse_known_args(arguments)
+    return TrainSettings.resolve(arguments=rest, yaml_file=known.settings, program="python -m hmar.train")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

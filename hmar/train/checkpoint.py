@@ -1,0 +1,78 @@
+"""Checkpoints that are whole, or passed over.
+
+``checkpoints/<optimizer step>.<first 16 hex of the sha256>.pt``: the name carries the digest of the content, so damage
+is found whatever it hit. Only tensors, numbers, strings, lists and dicts are in it, and only such are loaded.
+"""
+
+import hashlib
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hmar.atomic import TEMPORARY, publish_file, storage_errors, sweep
+from hmar.errors import DataError
+
+_NAME = re.compile(r"^(\d{9})\.([0-9a-f]{16})\.pt$")
+_DIGEST = 16
+
+
+class Checkpoints:
+    """The checkpoints of one training, the newest ``keep`` of them."""
+
+    def __init__(self, directory: Path, keep: int) -> None:
+        self.directory = directory
+        self.keep = keep
+
+    def save(self, step: int, state: dict[str, Any]) -> Path:
+        """Write the state after ``step`` optimizer steps; it is there whole or not at all.
+
+        Raises:
+            StorageError: the disk refused; older checkpoints are untouched.
+        """
+        with storage_errors(self.directory):
+            self.directory.mkdir(parents=True, exist_ok=True)
+            temporary = self.directory / f"{TEMPORARY}{step:09d}.{os.getpid()}.pt"
+            try:
+                torch.save(state, temporary)
+                final = self.directory / f"{step:09d}.{_digest(temporary)}.pt"
+                publish_file(temporary, final)
+            finally:
+                temporary.unlink(missing_ok=True)
+            for old in self._newest_first()[self.keep :]:
+                old.unlink(missing_ok=True)
+            return final
+
+    def load(self, warn: Callable[[str], None]) -> dict[str, Any] | None:
+        """The newest whole checkpoint on the CPU, None where there is none yet; ``warn`` hears of damaged ones.
+
+        Raises:
+            DataError: there are checkpoints and every one is damaged.
+        """
+        if not self.directory.is_dir():
+            return None
+        sweep(self.directory)
+        found = self._newest_first()
+        for path in found:
+            match = _NAME.match(path.name)
+            if match and _digest(path) == match.group(2):
+                state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+                return state
+            warn(f"{path}: damaged checkpoint passed over")
+        if found:
+            raise DataError(
+                f"{self.directory}: every checkpoint is damaged; delete the directory to train from the start"
+            )
+        return None
+
+    def _newest_first(self) -> list[Path]:
+        named = [path for path in self.directory.glob("*.pt") if _NAME.match(path.name)]
+        return sorted(named, key=lambda path: (path.name[:9], path.stat().st_mtime_ns), reverse=True)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()[:_DIGEST]

@@ -1,0 +1,272 @@
+"""One training from settings to an exported, logged model; every part of it may be cut off and is repeated or kept."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from hmar import export
+from hmar.atomic import sweep, write_json
+from hmar.data.batches import TrainingData
+from hmar.data.counting import PriorCounts
+from hmar.data.snapshot import Snapshot
+from hmar.errors import HmarError, Interrupted, ModelError, ServiceError
+from hmar.evaluate.names import tracked
+from hmar.losses import loss_function
+from hmar.models import model_class
+from hmar.models.base import Encoder, Recommender, Vocabulary
+from hmar.tracking import plots
+from hmar.tracking.dataset import snapshot_input
+from hmar.tracking.environment import environment_tags
+from hmar.tracking.run import Point, TrackedRun, flatten
+from hmar.train.directory import RunRecord, TrainingDirectory
+from hmar.train.engine import device_label, set_up
+from hmar.train.log import LOGGER, log_to
+from hmar.train.progress import Reporter
+from hmar.train.record import EpochLog
+from hmar.train.settings import TrainSettings
+from hmar.train.signals import StopSignal
+from hmar.train.validation import SELECT_ON, validation
+from hmar.train.weights import load_weights, save_weights
+
+
+def train(settings: TrainSettings, stop: StopSignal) -> RunRecord:
+    """Train, or continue, or find it finished; then ``out`` holds the exported model and MLflow the run.
+
+    Raises:
+        SettingsError: ``out`` holds another training, or the device is not there. DataError: no such snapshot or split.
+        ServiceError: MLflow does not answer, before anything was trained, or at the end with all of it kept.
+        Interrupted: a signal came, a checkpoint was written. ModelError: the loss is not finite, or memory is short.
+        BusyError: another process trains in ``out``. StorageError: the disk refused.
+    """
+    directory = TrainingDirectory(settings.out.absolute())
+    with directory.lock(), log_to(directory.log), _logged():
+        snapshot = Snapshot(settings.snapshot)
+        snapshot.train_end(settings.split)
+        record = directory.open_record(settings, snapshot.manifest.id)
+        with Reporter(settings.log_seconds, settings.max_epochs) as reporter:
+            if record.status == "finished" and directory.model.is_dir():
+                reporter.say(f"{directory.root}: finished before; nothing to do")
+                return record
+            sweep(directory.root)
+            with _ends_in(directory, record):
+                _Session(settings, stop, directory, snapshot, record, reporter).run()
+    return record
+
+
+class _Session:
+    """The parts of one training, made in the order in which they can fail cheaply."""
+
+    def __init__(
+        self,
+        settings: TrainSettings,
+        stop: StopSignal,
+        directory: TrainingDirectory,
+        snapshot: Snapshot,
+        record: RunRecord,
+        reporter: Reporter,
+    ) -> None:
+        self.settings, self.stop, self.directory = settings, stop, directory
+        self.snapshot, self.record, self.reporter = snapshot, record, reporter
+        self.device = set_up(settings)
+        self.model = self._build()
+        self.tracked = self._open_run()
+
+    def run(self) -> None:
+        with self._ends_run():
+            model = self.model
+            model.fit_counts(self.snapshot, self.settings.split)
+            model.to(self.device)
+            history = self._fit_encoder(model) if isinstance(model, Encoder) else self._fit_rule(model)
+            self.stop.check()
+            load_weights(model, self.directory.best)
+            exported = export.save(
+                self.directory.model, model.cpu(), self.snapshot, self.settings.split, self.settings.max_length
+            )
+            LOGGER.info("exported to %s", exported)
+            self._log_results(history)
+            self.record.mlflow_model = self._log_model()
+            self.stop.check()
+            self.tracked.finish("FINISHED")
+            self._write_record("finished")
+        best = self.record.best_metric
+        chosen = f"validation {SELECT_ON} {best:.4f}" if best is not None else "not validated"
+        at = f" at epoch {self.record.best_epoch} of {self.record.epochs}" if self.record.best_epoch else ""
+        self.reporter.say(f"finished: {chosen}{at}; model in {self.directory.model}")
+
+    # -- before training -----------------------------------------------------------------------------------------
+
+    def _open_run(self) -> TrackedRun:
+        settings, tracking = self.settings, self.settings.tracking
+        tags = environment_tags(device_label(self.device), torch.get_num_threads())
+        run = TrackedRun.open(
+            tracking.uri,
+            experiment=tracking.experiment,
+            artifacts=tracking.artifacts,
+            identity=self.record.training,
+            name=tracking.run_name or settings.model,
+            tags={**tags, **tracking.tags},
+            run_id=self.record.mlflow_run,
+        )
+        self.record.mlflow_run = run.run_id
+        self._write_record("running")
+        run.log_params(self._params())
+        run.log_input(snapshot_input(self.snapshot, settings.split))
+        return run
+
+    def _params(self) -> dict[str, Any]:
+        values = self.settings.model_dump(mode="json", exclude={"out", "tracking", "snapshot"})
+        return {**flatten(values), "snapshot": self.snapshot.manifest.id, "dataset": self.snapshot.manifest.dataset}
+
+    def _build(self) -> Recommender:
+        """The model with its first weights, which follow from the seed alone."""
+        torch.manual_seed(self.settings.seed)
+        kind = model_class(self.settings.model)
+        return kind(kind.Config.parse(self.settings.config, "config"), Vocabulary.of(self.snapshot))
+
+    # -- training ------------------------------------------------------------------------------------------------
+
+    def _fit_rule(self, model: Recommender) -> list[dict[str, Any]]:
+        """A rule has no epochs: counted, judged, done."""
+        if model.trainable:
+            raise ModelError(f"model {self.settings.model}: the training loop trains encoders only")
+        validate = self._validation(model, PriorCounts(self.snapshot))
+        self._write_best(None, None, 0)
+        if validate is not None:
+            metrics = validate()
+            self._write_best(None, metrics[SELECT_ON], 0)
+            self.tracked.log_metrics(
+                [Point(f"train/validation/{tracked(name)}", value) for name, value in metrics.items()]
+            )
+        save_weights(model, self.directory.best, 0)
+        return []
+
+    def _fit_encoder(self, model: Encoder) -> list[dict[str, Any]]:
+        from hmar.train.loop import Trainer  # Lightning takes seconds to import, and rules do without it
+
+        settings = self.settings
+        loss = loss_function(settings.loss)
+        data = TrainingData(
+            self.snapshot,
+            settings.split,
+            max_length=settings.max_length,
+            batch_size=settings.batch_size,
+            negatives=settings.negatives if loss.uses_negatives else 0,
+            negatives_from=settings.negatives_from,
+            seed=settings.seed,
+            behaviors=model.reads,
+        )
+        epochs = EpochLog(self.tracked, self.reporter.warn)
+        trainer = Trainer(
+            settings,
+            model,
+            loss,
+            data,
+            device=self.device,
+            directory=self.directory,
+            reporter=self.reporter,
+            stop=self.stop,
+            validate=self._validation(model, data.prior),
+            on_epoch=epochs.follow,
+        )
+        weights = export.parameters(model)
+        self.reporter.say(
+            f"{settings.model}: {weights:,} weights, {data.tokens:,} positions in {data.steps:,} steps per epoch, "
+            f"{device_label(self.device)}, {torch.get_num_threads()} threads"
+        )
+        if trainer.restore():
+            done = trainer.cursor
+            self.reporter.say(f"continuing after epoch {done.epoch}, step {done.step}")
+        trainer.fit()
+        stopping = trainer.stopping
+        if stopping.exhausted:
+            self.reporter.say(f"no better {SELECT_ON} in {stopping.waited} evaluations")
+        if not stopping.best_epoch:
+            save_weights(model, self.directory.best, trainer.cursor.epoch)
+        self._write_best(stopping.best_epoch or None, stopping.best, trainer.cursor.epoch)
+        epochs.flush(trainer.history)
+        return trainer.history
+
+    def _validation(self, model: Recommender, prior: PriorCounts) -> Callable[[], dict[str, float]] | None:
+        settings = self.settings
+        validate = validation(model, self.snapshot, settings.split, settings.max_length, prior)
+        if validate is None:
+            until = (
+                f": all {settings.max_epochs} epochs are trained and the last weights kept" if model.trainable else ""
+            )
+            self.reporter.warn(f"split {settings.split} has no validation targets{until}")
+        return validate
+
+    # -- after training ------------------------------------------------------------------------------------------
+
+    def _log_results(self, history: list[dict[str, Any]]) -> None:
+        record, run = self.record, self.tracked
+        finals = {"train/epochs": record.epochs, "train/best_epoch": record.best_epoch}
+        finals[f"train/best_validation_{tracked(SELECT_ON)}"] = record.best_metric  # type: ignore[assignment]
+        run.log_metrics([Point(name, value, record.epochs) for name, value in finals.items() if value is not None])
+        if history:
+            epochs = [row["epoch"] for row in history]
+            run.log_figure(plots.loss_curve(epochs, [row["loss"] for row in history]), "plots/loss.png")
+        judged = [row for row in history if row["validation"] is not None]
+        if judged:
+            values = [row["validation"][SELECT_ON] for row in judged]
+            figure = plots.validation_curve([row["epoch"] for row in judged], values, record.best_epoch or 0, SELECT_ON)
+            run.log_figure(figure, "plots/validation.png")
+        write_json(self.directory.history, history)
+        run.log_file(self.directory.best, "checkpoint")
+        for file in (self.directory.settings, self.directory.history, self.directory.log):
+            run.log_file(file, "training")
+
+    def _log_model(self) -> str:
+        """The id of the MLflow model: of the one that a former, interrupted call logged, or of a new one."""
+        from hmar.serving.mlflow_model import log_model
+
+        logged = self.tracked.logged_model()
+        return logged or str(log_model(self.directory.model, self.settings.tracking.uri, self.tracked.run_id).model_id)
+
+    def _write_best(self, epoch: int | None, value: float | None, epochs: int) -> None:
+        self.record.best_epoch, self.record.best_metric, self.record.epochs = epoch, value, epochs
+        self.directory.write_record(self.record)
+
+    def _write_record(self, status: Any) -> None:
+        self.record.status = status
+        self.directory.write_record(self.record)
+
+    @contextmanager
+    def _ends_run(self) -> Iterator[None]:
+        """Tell MLflow how it ended, where it listens; what stops a training is never hidden by what MLflow says."""
+        try:
+            yield
+        except BaseException as error:
+            try:
+                self.tracked.check()
+                self.tracked.finish("KILLED" if isinstance(error, Interrupted) else "FAILED")
+            except HmarError as second:
+                LOGGER.warning("the end of the run could not be logged: %s", second)
+            raise
+
+
+@contextmanager
+def _ends_in(directory: TrainingDirectory, record: RunRecord) -> Iterator[None]:
+    """Write down how an unfinished training ended; running out of memory becomes an error of ours."""
+    try:
+        yield
+    except BaseException as error:
+        waits = isinstance(error, Interrupted | ServiceError)
+        record.status = "interrupted" if waits else "failed"
+        directory.write_record(record)
+        if isinstance(error, torch.OutOfMemoryError):
+            reason = str(error).splitlines()[0]
+            raise ModelError(f"out of GPU memory ({reason}); lower batch_size or max_length") from error
+        raise
+
+
+@contextmanager
+def _logged() -> Iterator[None]:
+    """What ends a training stands in train.log with its traceback."""
+    try:
+        yield
+    except BaseException as error:
+        LOGGER.error("%s: %s", type(error).__name__, error, exc_info=not isinstance(error, Interrupted))
+        raise

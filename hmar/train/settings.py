@@ -1,0 +1,170 @@
+"""What one training is given. Light to import: models are looked up only when a value is validated.
+
+A launcher that passes a settings file should take ``HMAR_TRAIN__*`` out of the child's environment when it has
+resolved them already: in the child the environment is the stronger layer.
+"""
+
+import json
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationInfo, field_validator
+from pydantic_settings import SettingsConfigDict
+
+from hmar.errors import SettingsError
+from hmar.models import MODELS, model_class
+from hmar.settings import LayeredSettings, Section, nearest, read_yaml
+
+PRESETS = Path(__file__).parent.parent / "presets"
+
+_PLACES = {"snapshot", "out", "preset", "tracking"}
+_MANNERS = {"device", "threads", "checkpoint_seconds", "keep_checkpoints", "log_seconds"}
+RESUMABLE_KEYS = frozenset(_PLACES | _MANNERS)
+"""Settings that may differ when a training is continued: they say where and how it runs, not what it computes.
+
+(The snapshot is compared by its id, not by its path.)
+"""
+
+
+class TrackingSettings(Section):
+    """Where the MLflow run goes."""
+
+    uri: str = "sqlite:///var/mlflow.db"
+    """MLflow tracking address: sqlite:///FILE, postgresql://..., http://HOST:PORT."""
+    experiment: str = "hmar"
+    """Experiment name; created where it does not exist."""
+    artifacts: str = ""
+    """Artifact location of a new experiment; if empty, mlartifacts beside an SQLite file, else the server's."""
+    run_name: str = ""
+    """Name of the run; the model's name if empty."""
+    tags: dict[str, str] = Field(default_factory=dict)
+    """Further tags of the run."""
+
+    @field_validator("uri")
+    @classmethod
+    def _absolute_file(cls, uri: str) -> str:
+        """A relative SQLite file means the working directory of now, also for who reads these settings later."""
+        relative = uri.removeprefix("sqlite:///")
+        return f"sqlite:///{Path(relative).absolute()}" if relative and relative != uri else uri
+
+
+class TrainSettings(LayeredSettings):
+    """Train one model on one snapshot; the same command again continues an interrupted training.
+
+    --settings FILE (YAML or JSON) is a layer below the environment (HMAR_TRAIN__*) and these flags.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="HMAR_TRAIN__")
+
+    model: str
+    """Registered model: hmar, sasrec, popularity, recent."""
+    snapshot: Path
+    """Snapshot directory."""
+    out: Path
+    """Directory of this training: checkpoints, best weights, log, exported model."""
+    split: Literal["leave_one_out", "temporal"] = "leave_one_out"
+    """Split of the snapshot that bounds the training events and gives the validation targets."""
+    preset: str = ""
+    """Dataset preset, a file of hmar/presets; if empty, the one named like the snapshot's source, if any."""
+    config: dict[str, Any] = Field(default_factory=dict, validate_default=True)
+    """The model's own settings, by the paper's names; unknown keys are errors."""
+    loss: str = "bce"
+    """Registered loss: bce, cross_entropy."""
+    negatives: int = Field(1, ge=1)
+    """Sampled negatives per position, for losses that use them."""
+    negatives_from: Literal["unseen", "uniform"] = "unseen"
+    """Where negatives are drawn: items outside the user's training history, or the whole catalog."""
+    optimizer: Literal["adam", "adamw"] = "adam"
+    lr: float = Field(6e-4, gt=0)
+    """Learning rate."""
+    betas: tuple[float, float] = (0.9, 0.98)
+    """Decay rates of Adam's moments."""
+    weight_decay: float = Field(0.0, ge=0)
+    """L2 penalty (adam) or decoupled decay (adamw)."""
+    warmup: int = Field(0, ge=0)
+    """Optimizer steps over which the learning rate rises linearly to lr."""
+    clip: float | None = Field(None, gt=0)
+    """Largest gradient norm; none: not clipped."""
+    batch_size: int = Field(128, ge=1)
+    """Users per step."""
+    max_length: int = Field(150, ge=1)
+    """L: the latest events of a history that a model reads."""
+    max_epochs: int = Field(200, ge=1)
+    eval_every: int = Field(1, ge=1)
+    """Epochs between two evaluations on the validation targets."""
+    patience: int = Field(10, ge=1)
+    """Evaluations without a better NDCG@10 after which training ends."""
+    seed: int = Field(0, ge=0)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["32", "bf16-mixed", "16-mixed"] = "32"
+    threads: int = Field(0, ge=0)
+    """CPU threads of torch; 0: as many as this process may use cores."""
+    checkpoint_seconds: float = Field(300, gt=0)
+    """Longest time of work that a crash can cost."""
+    keep_checkpoints: int = Field(2, ge=1)
+    """Checkpoints kept; where the newest is damaged, the one before is used."""
+    log_seconds: float = Field(10, gt=0)
+    """Interval of progress lines where the output is no terminal."""
+    tracking: TrackingSettings = TrackingSettings()
+
+    @classmethod
+    def preset_values(cls, chosen: Mapping[str, Any]) -> Mapping[str, Any]:
+        name = str(chosen.get("preset", "")) or _source_of(chosen.get("snapshot"))
+        if not name:
+            return {}
+        if name not in preset_names():
+            raise SettingsError(f"preset: unknown preset {name!r}{nearest(name, preset_names())}")
+        return {"preset": name, **preset(name, str(chosen.get("model", "")))}
+
+    @field_validator("model")
+    @classmethod
+    def _known_model(cls, model: str) -> str:
+        if model not in MODELS:
+            raise ValueError(f"unknown model{nearest(model, list(MODELS))}")
+        return model
+
+    @field_validator("config")
+    @classmethod
+    def _full_config(cls, config: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        """The model's whole configuration, its defaults filled in."""
+        if "model" not in info.data:
+            return config
+        return model_class(info.data["model"]).Config.parse(config, "config").model_dump(mode="json")
+
+    @field_validator("loss")
+    @classmethod
+    def _known_loss(cls, loss: str) -> str:
+        known: Mapping[str, Any] = import_module("hmar.losses").LOSSES
+        if loss not in known:
+            raise ValueError(f"unknown loss{nearest(loss, list(known))}")
+        return loss
+
+    @field_validator("betas")
+    @classmethod
+    def _decay_rates(cls, betas: tuple[float, float]) -> tuple[float, float]:
+        if not all(0 <= beta < 1 for beta in betas):
+            raise ValueError("decay rates lie in [0, 1)")
+        return betas
+
+
+def preset_names() -> list[str]:
+    """The datasets that have training presets."""
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+def preset(name: str, model: str) -> dict[str, Any]:
+    """The preset's training settings of one model; empty where it has none."""
+    return dict(read_yaml(PRESETS / f"{name}.yaml").get(model) or {})
+
+
+def _source_of(snapshot: Any) -> str:
+    """The source named by a snapshot's manifest if a preset exists for it; opening it properly comes later."""
+    if not snapshot:
+        return ""
+    try:
+        source = str(json.loads((Path(str(snapshot)) / "manifest.json").read_text(encoding="utf-8")).get("source", ""))
+    except (OSError, ValueError):
+        return ""
+    return source if source in preset_names() else ""
