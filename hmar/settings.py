@@ -9,7 +9,7 @@ import difflib
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -59,8 +59,17 @@ class LayeredSettings(BaseSettings):
         cli_hide_none_type=True,
     )
 
-    reserved_environment: ClassVar[frozenset[str]] = frozenset({"HMAR_REAL_DATA"})
-    """``HMAR_*`` variables that are not settings."""
+    reserved_environment: ClassVar[frozenset[str]] = frozenset(
+        {
+            "HMAR_REAL_DATA",
+            "HMAR_SCHEDULES",
+            "HMAR_RETRY_SECONDS",
+            "HMAR_AIRFLOW_URL",
+            "HMAR_AIRFLOW_USER",
+            "HMAR_AIRFLOW_PASSWORD",
+        }
+    )
+    """``HMAR_*`` variables that are not settings of a run: tests, DAG schedules, the Airflow to talk to."""
 
     @classmethod
     def preset_values(cls, chosen: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -127,8 +136,8 @@ class LayeredSettings(BaseSettings):
             if type(error).__name__ == "SettingsError" and not isinstance(error, SettingsError):
                 raise SettingsError(_unknown_flag(str(error), cls)) from None
             raise
-        resolved: Self = cls.model_construct(_fields_set=built.model_fields_set, **dict(built))
-        return resolved
+        # An instance of the class that was asked for, not of the layered one made for this call.
+        return cast(Self, cls.model_construct(_fields_set=built.model_fields_set, **dict(built)))
 
     @classmethod
     def _refuse_unknown_environment(cls) -> None:

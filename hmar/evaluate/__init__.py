@@ -1,0 +1,1 @@
+"""How models are judged: full and sampled ranking, strata, intervals, paired comparison."""

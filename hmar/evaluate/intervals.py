@@ -1,0 +1,82 @@
+"""Bootstrap intervals with users as the unit: a user's targets are drawn together or not at all.
+
+With v_i the value of target i and n_u the number of user u's targets, the mean over targets is the ratio
+sum_u (sum_{i of u} v_i) / sum_u n_u, and users are resampled in numerator and denominator alike.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import bootstrap
+
+BATCH = 2_000_000
+"""Draws held at once."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Means over targets with their bounds, float64 [C] each; the bounds are NaN where there are fewer than 2 users."""
+
+    mean: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    users: int
+
+
+def clustered(
+    values: NDArray[np.float64],
+    users: NDArray[np.integer],
+    confidence: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Interval:
+    """Percentile bootstrap of the column means of ``values``, float64 [N, C], clustered by ``users``, int [N].
+
+    All columns see the same resamples: drawing costs once, each further column one matrix product.
+
+    Raises:
+        ValueError: no targets.
+    """
+    if len(values) == 0:
+        raise ValueError("no targets to average")
+    sums, counts = by_user(values, users)
+    mean = sums.sum(axis=0) / counts.sum()
+    if len(counts) < 2:
+        missing = np.full(values.shape[1], np.nan)
+        return Interval(mean, missing, missing, len(counts))
+
+    def ratio(drawn: NDArray[np.int64], axis: int = -1) -> NDArray[np.float64]:
+        return resampled_means(sums, counts, drawn.reshape(-1, len(counts)))
+
+    result = bootstrap(
+        (np.arange(len(counts)),),
+        ratio,
+        n_resamples=resamples,
+        batch=max(1, BATCH // len(counts)),
+        vectorized=True,
+        confidence_level=confidence,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    )
+    bounds = result.confidence_interval
+    return Interval(mean, np.asarray(bounds.low), np.asarray(bounds.high), len(counts))
+
+
+def by_user(values: NDArray[np.float64], users: NDArray[np.integer]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Sums of values per user, float64 [U, C], and numbers of targets per user, float64 [U], in order of user id."""
+    order = np.argsort(users, kind="stable")
+    first = np.flatnonzero(np.diff(users[order], prepend=users[order[0]] - 1))
+    counts = np.diff(first, append=len(users)).astype(np.float64)
+    return np.add.reduceat(values[order], first, axis=0), counts
+
+
+def resampled_means(
+    sums: NDArray[np.float64], counts: NDArray[np.float64], drawn: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """The ratio for each resample of users: float64 [C, S] for drawn int64 [S, U], sums [U, C] and counts [U]."""
+    samples, width = drawn.shape
+    flat = (drawn + width * np.arange(samples)[:, None]).ravel()
+    times = np.bincount(flat, minlength=samples * width).reshape(samples, width).astype(np.float64)
+    means: NDArray[np.float64] = (times @ sums).T / (times @ counts)
+    return means

@@ -1,0 +1,221 @@
+"""One evaluation from directory to directory: load, judge, write, log. Finished work is recognized and kept.
+
+<out>/<snapshot id>/<split>/per_target_<part>.parquet   see hmar.evaluate.per_target
+<out>/<snapshot id>/<split>/plots/*.png
+<out>/<snapshot id>/<split>/metrics.json                {inputs, metrics, files: {name: sha256}, made}; written last
+<out>/<snapshot id>/<split>/logged.json                 the MLflow run that has the results
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hmar import __version__
+from hmar.atomic import write_json
+from hmar.data.counting import PriorCounts
+from hmar.data.snapshot import Snapshot
+from hmar.errors import DataError
+from hmar.evaluate import per_target, plots
+from hmar.evaluate.adapt import adapt
+from hmar.evaluate.judge import judge
+from hmar.evaluate.names import tracked
+from hmar.evaluate.settings import EvaluateSettings
+from hmar.evaluate.summary import summarize
+from hmar.export import FILES, LoadedModel, load
+from hmar.train.directory import read_record
+
+Advance = Callable[[str, int, int], None]
+"""Called with part, targets done and all targets of the part."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What stands on the disk now."""
+
+    directory: Path
+    model: str
+    split: str
+    parts: tuple[str, ...]
+    metrics: dict[str, float]
+    reused: bool
+    mlflow_run: str
+
+
+def evaluate(settings: EvaluateSettings, advance: Advance | None = None) -> Evaluation:
+    """Judge the model on every part, unless that was done before with the same inputs.
+
+    Raises:
+        DataError: no exported model or snapshot there, or they do not fit each other.
+        ModelError: NaN scores.
+        StorageError: the disk refused. ServiceError: MLflow does not answer; what was judged is kept.
+    """
+    loaded = load(settings.exported)
+    snapshot = Snapshot(settings.snapshot)
+    split = settings.split or loaded.meta.split
+    directory = settings.results / snapshot.manifest.id / split
+    inputs = _inputs(settings, snapshot, split)
+    done = _finished(directory, inputs)
+    report = done or _judge(settings, loaded, snapshot, split, directory, inputs, advance)
+    run = _log(settings, loaded, snapshot, split, directory, report) if settings.track else ""
+    return Evaluation(
+        directory=directory,
+        model=loaded.meta.model,
+        split=split,
+        parts=settings.parts,
+        metrics=report["metrics"],
+        reused=done is not None,
+        mlflow_run=run,
+    )
+
+
+def _inputs(settings: EvaluateSettings, snapshot: Snapshot, split: str) -> dict[str, Any]:
+    """All that the results follow from; device and threads are not among them."""
+    return {
+        "model": {name: _sha256(settings.exported / name) for name in FILES},
+        "snapshot": snapshot.manifest.id,
+        "split": split,
+        "parts": list(settings.parts),
+        "confidence": settings.confidence,
+        "resamples": settings.resamples,
+        "seed": settings.seed,
+        "hmar_version": __version__,
+    }
+
+
+def _finished(directory: Path, inputs: dict[str, Any]) -> dict[str, Any] | None:
+    try:
+        report: dict[str, Any] = json.loads((directory / "metrics.json").read_text(encoding="utf-8"))
+        whole = report["inputs"] == inputs and all(
+            _sha256(directory / name) == digest for name, digest in report["files"].items()
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return report if whole else None
+
+
+def _judge(
+    settings: EvaluateSettings,
+    loaded: LoadedModel,
+    snapshot: Snapshot,
+    split: str,
+    directory: Path,
+    inputs: dict[str, Any],
+    advance: Advance | None,
+) -> dict[str, Any]:
+    started = time.monotonic()
+    device = choose_device(settings.device)
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    model = adapt(loaded, snapshot).to(device)
+    prior = PriorCounts(snapshot)
+    metrics: dict[str, float] = {}
+    files: list[Path] = []
+    for part in settings.parts:
+        total = len(snapshot.targets(split, part))
+        judgement = judge(
+            model,
+            snapshot,
+            split,
+            part,
+            max_length=loaded.meta.max_length,
+            memory_mb=settings.memory_mb,
+            prior=prior,
+            advance=_of_part(advance, part, total),
+        )
+        summary = summarize(judgement, snapshot, settings.confidence, settings.resamples, settings.seed)
+        metrics |= summary
+        files.append(per_target.write(per_target.table(judgement, snapshot), directory / f"per_target_{part}.parquet"))
+        files.append(plots.write(plots.hr_by_length(summary, part), directory / f"plots/hr_by_length_{part}.png"))
+        files.append(plots.write(plots.metric_bars(summary, part), directory / f"plots/metrics_{part}.png"))
+    mix = {name: snapshot.manifest.behavior_counts.get(name, 0) for name in snapshot.behaviors}
+    files.append(plots.write(plots.behavior_mix(mix), directory / "plots/behaviors.png"))
+    report = {
+        "inputs": inputs,
+        "metrics": metrics,
+        "files": {str(path.relative_to(directory)): _sha256(path) for path in files},
+        "made": {
+            "model": loaded.meta.model,
+            "dataset": snapshot.manifest.dataset,
+            "device": device_name(device),
+            "threads": torch.get_num_threads(),
+            "seconds": round(time.monotonic() - started, 3),
+        },
+    }
+    (directory / "logged.json").unlink(missing_ok=True)
+    write_json(directory / "metrics.json", report)
+    return report
+
+
+def _log(
+    settings: EvaluateSettings,
+    loaded: LoadedModel,
+    snapshot: Snapshot,
+    split: str,
+    directory: Path,
+    report: dict[str, Any],
+) -> str:
+    """Log to the training's run, once; its id, or empty where there is nothing to log to."""
+    own = loaded.meta.snapshot == snapshot.manifest.id and loaded.meta.split == split
+    if settings.training is None or not own:
+        return ""
+    run_id, uri = _run_of(settings.training, settings.tracking_uri)
+    if not run_id:
+        return ""
+    marker = directory / "logged.json"
+    if marker.is_file() and json.loads(marker.read_text(encoding="utf-8")).get("mlflow_run") == run_id:
+        return run_id
+    from hmar.tracking.run import Point, TrackedRun
+
+    run = TrackedRun.attach(uri, run_id)
+    run.log_metrics([Point(tracked(name), value) for name, value in report["metrics"].items()])
+    run.log_file(directory / "metrics.json", "evaluation")
+    for name in report["files"]:
+        run.log_file(directory / name, "plots" if name.startswith("plots/") else "evaluation")
+    write_json(marker, {"mlflow_run": run_id})
+    return run_id
+
+
+def _run_of(training: Path, uri: str) -> tuple[str, str]:
+    """Run id (empty where the training was not tracked) and tracking address as the training wrote them down."""
+    path = training / "settings.json"
+    try:
+        used = json.loads(path.read_text(encoding="utf-8"))["tracking"]["uri"]
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"{path}: no tracking address there ({error}); train the model again") from None
+    return read_record(training).mlflow_run or "", uri or used
+
+
+def choose_device(name: str) -> torch.device:
+    """``auto`` is the GPU where there is one."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def device_name(device: torch.device) -> str:
+    """What a table says: the GPU's name, or ``cpu``."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def _of_part(advance: Advance | None, part: str, total: int) -> Callable[[int], None] | None:
+    if advance is None:
+        return None
+    done = 0
+
+    def count(more: int) -> None:
+        nonlocal done
+        done += more
+        advance(part, done, total)
+
+    return count
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

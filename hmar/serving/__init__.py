@@ -1,0 +1,1 @@
+"""The exported model as an MLflow model that stands on its own."""

@@ -1,0 +1,116 @@
+"""Metrics, intervals and paired differences against plain Python, one number at a time."""
+
+import math
+from collections import defaultdict
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hmar.errors import SettingsError
+from hmar.evaluate import metrics
+from hmar.evaluate.compare import paired
+from hmar.evaluate.intervals import by_user, clustered, resampled_means
+from hmar.evaluate.names import RANK_METRICS
+
+RANKS = st.one_of(st.integers(1, 40).map(float), st.just(math.inf))
+OUTCOMES = st.lists(st.tuples(RANKS, RANKS, st.integers(0, 6)), min_size=1, max_size=30)
+
+
+def metric_of(rank: float, name: str) -> float:
+    if name == "mrr":
+        return 0.0 if math.isinf(rank) else 1 / rank
+    kind, cutoff = name.split("@")
+    if rank > int(cutoff):
+        return 0.0
+    return 1.0 if kind == "hr" else 1 / math.log2(rank + 1)
+
+
+@given(st.lists(RANKS, min_size=1, max_size=30), st.sampled_from(RANK_METRICS))
+def test_metrics_are_the_definitions(ranks: list[float], name: str) -> None:
+    found = metrics.of_ranks(np.array(ranks), name)
+    np.testing.assert_allclose(found, [metric_of(rank, name) for rank in ranks], rtol=1e-12)
+
+
+@given(st.lists(RANKS, min_size=1, max_size=30))
+def test_metrics_lie_in_the_unit_interval_and_grow_with_the_cutoff(ranks: list[float]) -> None:
+    values = {name: metrics.of_ranks(np.array(ranks), name) for name in RANK_METRICS}
+    assert all(((found >= 0) & (found <= 1)).all() for found in values.values())
+    for kind in ("hr", "ndcg"):
+        assert (values[f"{kind}@5"] <= values[f"{kind}@10"]).all()
+        assert (values[f"{kind}@10"] <= values[f"{kind}@20"]).all()
+    assert (values["ndcg@10"] <= values["hr@10"]).all()
+
+
+def test_an_unknown_metric_names_the_nearest() -> None:
+    with pytest.raises(SettingsError, match="unknown metric 'ndgc@10'; did you mean 'ndcg@10'"):
+        metrics.of_ranks(np.ones(1), "ndgc@10")
+
+
+@given(OUTCOMES, st.integers(0, 1000))
+def test_resampled_means_are_sums_over_the_drawn_users(outcomes: list[tuple[float, float, int]], seed: int) -> None:
+    values = np.array([[metric_of(a, "mrr"), metric_of(b, "hr@10")] for a, b, _ in outcomes])
+    users = np.array([user for _, _, user in outcomes])
+    sums, counts = by_user(values, users)
+    targets_of: dict[int, list[int]] = defaultdict(list)
+    for place, user in enumerate(users.tolist()):
+        targets_of[user].append(place)
+    known = sorted(targets_of)
+    assert len(counts) == len(known)
+    drawn = np.random.default_rng(seed).integers(0, len(known), (5, len(known)))
+    found = resampled_means(sums, counts, drawn)
+    for sample in range(5):
+        picked = [place for user in drawn[sample] for place in targets_of[known[user]]]
+        for column in range(2):
+            expected = sum(values[place, column] for place in picked) / len(picked)
+            assert found[column, sample] == pytest.approx(expected, abs=1e-12)
+
+
+@given(OUTCOMES, st.sampled_from(RANK_METRICS))
+def test_a_paired_gain_is_the_mean_of_the_differences(outcomes: list[tuple[float, float, int]], name: str) -> None:
+    a, b = (_rows([one[place] for one in outcomes], [one[2] for one in outcomes]) for place in (0, 1))
+    comparison = paired(a, b, name, resamples=200)
+    expected = sum(metric_of(two, name) - metric_of(one, name) for one, two, _ in outcomes) / len(outcomes)
+    assert comparison.gain == pytest.approx(expected, abs=1e-12)
+    assert comparison.gain == pytest.approx(comparison.mean_b - comparison.mean_a, abs=1e-12)
+    assert comparison.targets == len(outcomes)
+    assert comparison.users == len({user for _, _, user in outcomes})
+    back = paired(b, a, name, resamples=200)
+    if comparison.users > 1:
+        assert comparison.low <= comparison.high
+        assert back.low == pytest.approx(-comparison.high, abs=1e-9)
+        assert back.high == pytest.approx(-comparison.low, abs=1e-9)
+    else:
+        assert math.isnan(comparison.low)
+        assert math.isnan(comparison.high)
+
+
+@given(OUTCOMES)
+def test_a_model_compared_with_itself_gains_exactly_nothing(outcomes: list[tuple[float, float, int]]) -> None:
+    rows = _rows([one[0] for one in outcomes], [one[2] for one in outcomes])
+    comparison = paired(rows, rows, resamples=100)
+    assert comparison.gain == 0
+    if comparison.users > 1:
+        assert (comparison.low, comparison.high) == (0, 0)
+
+
+@given(OUTCOMES)
+def test_an_interval_stays_within_the_values(outcomes: list[tuple[float, float, int]]) -> None:
+    values = np.array([[metric_of(a, "ndcg@10")] for a, _, _ in outcomes])
+    interval = clustered(values, np.array([user for _, _, user in outcomes]), resamples=100)
+    if interval.users > 1:
+        assert values.min() - 1e-12 <= interval.low[0] <= interval.high[0] <= values.max() + 1e-12
+
+
+def _rows(ranks: list[float], users: list[int]) -> pa.Table:
+    count = len(ranks)
+    return pa.table(
+        {
+            "target": list(range(count)),
+            "user": users,
+            "item": [0] * count,
+            "rank_full": pa.array([None if math.isinf(rank) else int(rank) for rank in ranks], pa.int32()),
+        }
+    )
