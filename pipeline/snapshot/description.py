@@ -1,0 +1,74 @@
+"""What a snapshot says of itself: its manifest."""
+
+from pathlib import Path
+from typing import Any
+
+from hmar.data.snapshot import SCHEMA_VERSION, Manifest
+from hmar.errors import DataError
+from pipeline.settings import SnapshotSettings
+from pipeline.snapshot.identity import code_version
+from pipeline.snapshot.verify import MANIFEST, checksums
+from pipeline.snapshot.warehouse import Warehouse
+from pipeline.storage.atomic import write_json
+from pipeline.storage.events_store import EventsManifest
+from pipeline.storage.statements import digest
+
+CORE_NOTE = (
+    "k-core: users and items are counted over the whole log, so which of them are in the snapshot depends on events "
+    "after the targets; histories, counts and candidates do not"
+)
+
+
+def write_manifest(
+    warehouse: Warehouse,
+    settings: SnapshotSettings,
+    events: EventsManifest,
+    identity: str,
+    splits: dict[str, dict[str, Any]],
+    directory: Path,
+) -> None:
+    """Write manifest.json, the last file: it lists the checksums of all others.
+
+    Raises:
+        DataError: the events read are not as many as their manifest says.
+    """
+    read = warehouse.value("select count(*) from log")
+    promised = sum(partition.rows for partition in events.partitions)
+    if read != promised:
+        raise DataError(f"{events.dataset}: the event files hold {read} events, their manifest says {promised}")
+    counts = dict(warehouse.rows("select behavior, count(*) from events group by behavior"))
+    used = sum(counts.values())
+    core = settings.k_core
+    manifest = Manifest(
+        schema_version=SCHEMA_VERSION,
+        id=identity,
+        dataset=events.dataset,
+        source=events.source,
+        behaviors=settings.behaviors,
+        target=settings.target,
+        repeats=settings.repeats,
+        consumed_by=settings.consumed_by,
+        item_id_type=events.item_id_type,
+        user_id_type=events.user_id_type,
+        users=warehouse.value("select count(*) from users"),
+        items=warehouse.value("select count(*) from items"),
+        events=used,
+        behavior_counts={name: counts.get(code, 0) for code, name in enumerate(settings.behaviors)},
+        candidates=settings.candidates,
+        splits=splits,
+        accounts={
+            "rows": events.accounts.rows,
+            "duplicates": events.accounts.duplicates,
+            "quarantined": events.accounts.quarantined,
+            "events": read,
+            "outside_k_core": read - used,
+            "used": used,
+        },
+        settings=settings.model_dump(mode="json"),
+        inputs=[{"name": "events", "digest": events.digest}, *(raw.model_dump(mode="json") for raw in events.inputs)],
+        code_version=code_version(),
+        sql_digest=digest("snapshot"),
+        files=checksums(directory),
+        notes=(CORE_NOTE,) if core.user > 1 or core.item > 1 else (),
+    )
+    write_json(directory / MANIFEST, manifest.model_dump(mode="json"))

@@ -1,0 +1,81 @@
+"""The splits: who trains on what, and which events are to be predicted."""
+
+import logging
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hmar.data.snapshot import PARTS, TARGET_COLUMNS
+from hmar.errors import DataError
+from pipeline.settings import SnapshotSettings
+from pipeline.snapshot.arrays import write_array
+from pipeline.snapshot.candidates import write_candidates
+from pipeline.snapshot.warehouse import Warehouse, quoted
+
+SPLITS = ("leave_one_out", "temporal")
+
+log = logging.getLogger(__name__)
+
+
+def write_splits(warehouse: Warehouse, settings: SnapshotSettings, directory: Path) -> dict[str, dict[str, Any]]:
+    """Write ``splits/<split>/`` for every split.
+
+    Returns:
+        What the manifest says of each: targets by part, strata, training events, the times that divide it.
+
+    Raises:
+        DataError: no event can be a target.
+    """
+    warehouse.set(validation_quantile=settings.validation_quantile, test_quantile=settings.test_quantile)
+    warehouse.table("50_target_events")
+    if not warehouse.value("select count(*) from target_events"):
+        raise DataError(
+            f"dataset without target events: no {settings.target!r} event is left after the k-core that is the first "
+            "use of its item; lower snapshot.k_core or see snapshot.consumed_by"
+        )
+    warehouse.table("52_temporal_bounds")
+    warehouse.table("64_catalogs")
+    told = {}
+    for split in SPLITS:
+        target = directory / "splits" / split
+        target.mkdir(parents=True)
+        told[split] = _write_split(warehouse, settings, split, target)
+    bounds = warehouse.rows("select epoch_us(validation_from), epoch_us(test_from) from temporal_bounds")[0]
+    told["temporal"] |= {"validation_from": _iso(bounds[0]), "test_from": _iso(bounds[1])}
+    return told
+
+
+def _write_split(warehouse: Warehouse, settings: SnapshotSettings, split: str, directory: Path) -> dict[str, Any]:
+    temporal = split == "temporal"
+    warehouse.table("53_temporal" if temporal else "51_leave_one_out", "chosen")
+    warehouse.table("60_histories")
+    warehouse.table("62_temporal_training" if temporal else "61_leave_one_out_training", "training")
+    warehouse.table("63_trained_items")
+    warehouse.table("65_targets")
+    warehouse.write("targets", {name: quoted(name) for name in TARGET_COLUMNS}, "target", directory / "targets.parquet")
+    ends = warehouse.arrow("select train_end from training order by user").column("train_end")
+    write_array(directory / "train_end.npy", ends.to_numpy().astype(np.int64))
+    write_candidates(warehouse, settings, split, directory / "candidates.parquet")
+    return _describe(warehouse, split)
+
+
+def _describe(warehouse: Warehouse, split: str) -> dict[str, Any]:
+    found = {
+        part: {"targets": targets, "repeat": repeat, "cold_user": cold_user, "cold_item": cold_item}
+        for part, targets, repeat, cold_user, cold_item in warehouse.rows(
+            "select part, count(*), count_if(repeat), count_if(cold_user), count_if(cold_item) "
+            "from targets group by part"
+        )
+    }
+    nothing = {"targets": 0, "repeat": 0, "cold_user": 0, "cold_item": 0}
+    for part in PARTS:
+        if part not in found:
+            log.warning("split %s has no %s targets", split, part)
+    trained = warehouse.value("select coalesce(sum(train_end - first_event), 0)::bigint from training")
+    return {**{part: found.get(part, nothing) for part in PARTS}, "training_events": trained}
+
+
+def _iso(microseconds: int) -> str:
+    return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=microseconds)).isoformat()

@@ -1,0 +1,77 @@
+-- one row per target of the plan
+-- target
+-- items   its candidates, in the order they were drawn: the first distinct admissible ones of an endless sequence of
+--         uniform draws (how many draws were made changes nothing), or of a shuffled catalog where that is small
+with drawn as (
+    select
+        target,
+        user,
+        item,
+        history_end,
+        catalog,
+        seed,
+        unnest(range(draws)) as position
+    from candidate_plan
+    where draws is not null
+),
+
+shuffled as (
+    select
+        target,
+        user,
+        item,
+        history_end,
+        seed,
+        unnest(range(catalog)) as candidate
+    from candidate_plan
+    where draws is null
+),
+
+offered as (
+    select
+        target,
+        user,
+        item,
+        history_end,
+        cast(hash(seed, position) % cast(catalog as ubigint) as integer) as candidate,
+        cast(position as ubigint) as rank
+    from drawn
+    union all
+    select
+        target,
+        user,
+        item,
+        history_end,
+        cast(candidate as integer) as candidate,
+        hash(seed, candidate) as rank
+    from shuffled
+),
+
+admissible as (
+    select
+        offered.target,
+        offered.candidate,
+        offered.rank
+    from offered
+    left join taken on offered.user = taken.user and offered.candidate = taken.item
+    where offered.candidate != offered.item and (taken.since is null or taken.since >= offered.history_end)
+),
+
+once as (
+    select
+        target,
+        candidate,
+        min(rank) as rank
+    from admissible
+    group by target, candidate
+),
+
+final as (
+    select
+        target,
+        arg_min(candidate, rank, getvariable('candidates')) as items
+    from once
+    group by target
+)
+
+select * from final
