@@ -4,7 +4,7 @@
 with final as (
     select
         case
-            when target_events.event_time <= temporal_bounds.test_from then 'validation'
+            when target_events.event_time < temporal_bounds.test_from then 'validation'
             else 'test'
         end as part,
         target_events.user,
