@@ -49,6 +49,11 @@ class Home:
         return self.root / "airflow"
 
     @property
+    def services(self) -> Path:
+        """Process ids, ports and logs of the servers that ``hmar up`` starts."""
+        return self.root / "services"
+
+    @property
     def mlflow_uri(self) -> str:
         """The embedded tracking store."""
         return f"sqlite:///{(self.root / 'mlflow.db').absolute()}"

@@ -17,7 +17,9 @@ class Accounts(_Result):
     duplicates: int
     quarantined: int
     reasons: dict[str, int] = {}
-    """Quarantined rows by reason."""
+    """Quarantined rows by reason. 'outside_window' is counted here even where the settings keep such rows as events."""
+    blank_lines: int = 0
+    """Lines that are no rows."""
 
 
 class Landed(_Result):

@@ -25,19 +25,22 @@ BLOCK = 20_000
 
 
 class SimulateSettings(LayeredSettings):
-    """A generated raw log in the format of a real source, with the truth behind it beside it."""
+    """Write a made-up raw log of a known structure in the exact format of a real source, its truth beside it."""
 
     source: Literal["movielens", "taobao"]
     """Whose format."""
     out: Path
     """Directory to write; it may hold an earlier simulation, which is replaced."""
     users: int = Field(1000, ge=2)
+    """Users of the log."""
     items: int = Field(1000, ge=20)
+    """Items, or films, of the log."""
     days: int | None = Field(None, ge=1)
     """Time span; taobao 9 (its preset keeps just those nine days), movielens 210 if not given."""
     events_per_user: float = Field(60, ge=2)
     """Mean rows per user, about; the distribution is heavy-tailed."""
     seed: int = Field(0, ge=0)
+    """Equal seeds and settings give equal bytes."""
     order: float = Field(0.55, ge=0, le=1)
     """How often the next item follows from the previous one rather than from taste and popularity alone."""
     drift: float = Field(0.7, ge=0)

@@ -1,5 +1,23 @@
 """Files that are there whole or not at all: the one implementation is :mod:`hmar.atomic`, models need it too."""
 
-from hmar.atomic import TEMPORARY, fsync_tree, new_directory, storage_errors, sweep, write_json, write_text
+from hmar.atomic import (
+    TEMPORARY,
+    fsync_tree,
+    new_directory,
+    publish_file,
+    storage_errors,
+    sweep,
+    write_json,
+    write_text,
+)
 
-__all__ = ["TEMPORARY", "fsync_tree", "new_directory", "storage_errors", "sweep", "write_json", "write_text"]
+__all__ = [
+    "TEMPORARY",
+    "fsync_tree",
+    "new_directory",
+    "publish_file",
+    "storage_errors",
+    "sweep",
+    "write_json",
+    "write_text",
+]

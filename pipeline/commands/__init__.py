@@ -1,0 +1,1 @@
+"""The commands of ``hmar``, one module each: words in, exit code out."""

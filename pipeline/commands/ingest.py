@@ -1,0 +1,29 @@
+"""``hmar ingest``: land, validate, publish."""
+
+from pipeline.commands.options import parse, plain
+from pipeline.settings import RetrainSettings
+
+
+class IngestCommand(RetrainSettings):
+    """Read a raw log, account for every row, validate the events and publish them. The same input changes nothing."""
+
+
+def main(arguments: list[str]) -> int:
+    command = parse(IngestCommand, arguments, "hmar ingest")
+    if command is None:
+        return 0
+    from pipeline import preflight
+    from pipeline.commands import screen
+    from pipeline.stages.ingest import land
+    from pipeline.stages.validate import validate
+
+    s = plain(command)
+    preflight.check_raw(s.raw)
+    preflight.check_home(s)
+    published = validate(s, land(s))
+    screen.accounts(published.accounts)
+    state = "published" if published.changed else "unchanged"
+    screen.console.print(f"{state}: {published.events}", markup=False, soft_wrap=True)
+    if published.data_docs is not None:
+        screen.console.print(f"data docs: {published.data_docs}", markup=False, soft_wrap=True)
+    return 0
