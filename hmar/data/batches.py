@@ -124,7 +124,9 @@ class TrainingData:
             next_behavior=torch.from_numpy(next_behavior),
             next_hbi=torch.from_numpy(snapshot.hbi[following].astype(np.float32)),
             negatives=torch.from_numpy(negatives),
-            negative_hbi=torch.from_numpy(counts.reshape(*negatives.shape, -1).astype(np.float32) + asked[:, None, :]),
+            negative_hbi=torch.from_numpy(
+                counts.reshape(*negatives.shape, len(snapshot.behaviors)).astype(np.float32) + asked[:, None, :]
+            ),
             user=torch.from_numpy(users),
         )
 

@@ -6,7 +6,6 @@ rank_sampled int32 (null: a miss, see :class:`hmar.evaluate.judge.Judgement`), r
 history_length int64.
 """
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from hmar.atomic import TEMPORARY, storage_errors
+from hmar.atomic import TEMPORARY, publish_file, storage_errors
 from hmar.data.snapshot import Snapshot
 from hmar.errors import DataError
 from hmar.evaluate.judge import Judgement
@@ -49,9 +48,7 @@ def write(rows: pa.Table, path: Path) -> Path:
         temporary = path.parent / f"{TEMPORARY}{path.name}"
         try:
             pq.write_table(rows, temporary, compression="zstd")
-            with temporary.open("rb") as stream:
-                os.fsync(stream.fileno())
-            temporary.replace(path)
+            publish_file(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
     return path

@@ -184,7 +184,7 @@ class Encoder(Recommender):
                 scores_BV = scores_BV.index_copy(0, rows, states_BD[rows] @ vectors_VD.T)
         own_PD = self.item_vectors(seen.item, self._asked(histories.asked[seen.row]) + seen.counts)
         own_P = (states_BD[seen.row] * own_PD).sum(-1)
-        scores_BV = scores_BV.index_put((seen.row, seen.item), own_P.to(scores_BV.dtype))
+        scores_BV = scores_BV.index_put_((seen.row, seen.item), own_P.to(scores_BV.dtype))
         return self._or_popularity(histories, scores_BV, self.popularity)
 
     def _asked(self, asked: Tensor) -> Tensor:
@@ -205,4 +205,7 @@ class Encoder(Recommender):
 
     def _or_popularity(self, histories: Histories, scores: Tensor, popularity: Tensor) -> Tensor:
         """Rows without a history are answered with ``popularity``, which broadcasts to ``scores``."""
-        return torch.where((histories.lengths > 0)[:, None], scores, popularity.to(scores.dtype))
+        filled = histories.lengths > 0
+        if bool(filled.all()):
+            return scores
+        return torch.where(filled[:, None], scores, popularity.to(scores.dtype))

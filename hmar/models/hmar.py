@@ -105,7 +105,7 @@ class HMAR(Encoder):
         self.register_buffer("alpha", alpha, persistent=False)
 
         self.items = nn.Embedding(vocabulary.items, d)
-        nn.init.normal_(self.items.weight, std=d**-0.5)
+        nn.init.normal_(self.items.weight, std=0.02)
         self.fuse = nn.Linear(2 * d if self.uses_hbi else d, d)
         self.counts = nn.Linear(behaviors, d) if self.uses_hbi else None
         self.positions = LearnedPositions(config.positions, d)

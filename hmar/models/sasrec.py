@@ -63,7 +63,7 @@ class SASRec(Encoder):
         if config.behaviors == "target":
             self.reads = (vocabulary.behaviors[vocabulary.target],)
         self.items = nn.Embedding(vocabulary.items, config.d)
-        nn.init.normal_(self.items.weight, std=config.d**-0.5)
+        nn.init.normal_(self.items.weight, std=0.02)
         self.positions = LearnedPositions(config.positions, config.d)
         self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(_Block(config) for _ in range(config.blocks))

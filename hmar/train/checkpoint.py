@@ -15,6 +15,7 @@ import torch
 
 from hmar.atomic import TEMPORARY, publish_file, storage_errors, sweep
 from hmar.errors import DataError
+from hmar.train.log import LOGGER
 
 _NAME = re.compile(r"^(\d{9})\.([0-9a-f]{16})\.pt$")
 _DIGEST = 16
@@ -57,9 +58,8 @@ class Checkpoints:
         sweep(self.directory)
         found = self._newest_first()
         for path in found:
-            match = _NAME.match(path.name)
-            if match and _digest(path) == match.group(2):
-                state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+            state = _read(path)
+            if state is not None:
                 return state
             warn(f"{path}: damaged checkpoint passed over")
         if found:
@@ -71,6 +71,18 @@ class Checkpoints:
     def _newest_first(self) -> list[Path]:
         named = [path for path in self.directory.glob("*.pt") if _NAME.match(path.name)]
         return sorted(named, key=lambda path: (path.name[:9], path.stat().st_mtime_ns), reverse=True)
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    match = _NAME.match(path.name)
+    if match is None or _digest(path) != match.group(2):
+        return None
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whole, and yet not ours: torch raises what its parser meets
+        LOGGER.debug("%s: %s", path, error)
+        return None
+    return state
 
 
 def _digest(path: Path) -> str:

@@ -186,8 +186,7 @@ class Trainer:
             with self.stop.immediate():
                 metrics = dict(self.validate())
         except Interrupted:
-            self.save()
-            raise
+            raise self._saved_interruption() from None
         row = self.history[-1]
         row["validation"], row["validation_seconds"] = metrics, time.monotonic() - started
         row["at"] = time.time()
@@ -213,8 +212,12 @@ class Trainer:
 
     def _obey_signal(self) -> None:
         if self.stop.requested:
-            self.save()
-            raise self.stop.interrupted(f" after a checkpoint (epoch {self.cursor.epoch + 1}, step {self.cursor.step})")
+            raise self._saved_interruption()
+
+    def _saved_interruption(self) -> Interrupted:
+        self.save()
+        done = f"{self.cursor.epoch} epochs" + (f" and {self.cursor.step} steps" if self.cursor.step else "")
+        return self.stop.interrupted(f" after {done}, checkpoint written")
 
     def _report(self) -> None:
         losses = self._checked_losses(self._checked)

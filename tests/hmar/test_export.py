@@ -55,7 +55,7 @@ def test_equal_models_are_equal_bytes(snapshot: Snapshot, tmp_path: Path) -> Non
 
 def test_what_could_not_be_loaded_is_not_saved(snapshot: Snapshot, tmp_path: Path) -> None:
     unregistered = Scripted(snapshot, {0: np.zeros(40)})
-    with pytest.raises(SettingsError, match="Scripted is not in hmar.models.MODELS"):
+    with pytest.raises(SettingsError, match=r"Scripted is not in hmar\.models\.MODELS"):
         save(tmp_path / "model", unregistered, snapshot, SPLIT, max_length=9)
     assert not (tmp_path / "model").exists()
 

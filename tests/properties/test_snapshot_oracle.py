@@ -52,15 +52,12 @@ def hash_ties(events: list[Event], behaviors: tuple[str, ...]) -> dict[tuple[Any
 
 @st.composite
 def logs(draw: st.DrawFn) -> list[Event]:
-    """Few users and items, many ties; ids are whole numbers or strings."""
-    rows = draw(
-        st.lists(
-            st.tuples(st.integers(1, 4), st.integers(1, 7), st.sampled_from(SHOP), st.integers(0, 12)),
-            min_size=1,
-            max_size=60,
-            unique=True,
-        )
+    """Few users and items, many ties, many target events; ids are whole numbers or strings."""
+    users, items, last = draw(st.sampled_from([(4, 7, 12), (2, 3, 4), (2, 12, 1), (1, 2, 3), (2, 8, 20)]))
+    event = st.tuples(
+        st.integers(1, users), st.integers(1, items), st.sampled_from([*SHOP, "buy", "buy"]), st.integers(0, last)
     )
+    rows = draw(st.lists(event, min_size=1, max_size=60, unique=True))
     if draw(st.booleans()):
         return [(f"u{user}", f"i{item}", behavior, time) for user, item, behavior, time in rows]
     return list(rows)
@@ -74,7 +71,7 @@ def logs(draw: st.DrawFn) -> list[Event]:
     unseen=st.booleans(),
     candidates=st.sampled_from([1, 3, 20]),
 )
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_snapshot_is_what_the_oracle_says(
     events: list[Event],
     repeats: bool,

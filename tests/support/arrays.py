@@ -77,13 +77,16 @@ def write_snapshot(
         directory / "targets.parquet",
     )
     rng = np.random.default_rng(seed)
-    drawn = [rng.permutation(np.delete(np.arange(items), item[e]))[:candidates] for e in events]
+    drawn = np.full((len(chosen), candidates), -1, np.int32)
+    for row, event in enumerate(events):
+        others = rng.permutation(np.delete(np.arange(items), item[event]))[:candidates]
+        drawn[row, : len(others)] = others
     pq.write_table(
         pa.table(
             {
                 "target": np.repeat(np.arange(len(chosen)), candidates),
                 "position": np.tile(np.arange(candidates, dtype=np.int16), len(chosen)),
-                "item": np.concatenate(drawn).astype(np.int32),
+                "item": pa.array(drawn.reshape(-1), mask=drawn.reshape(-1) < 0),
             }
         ),
         directory / "candidates.parquet",

@@ -66,14 +66,23 @@ def _retarget(snapshot: Snapshot, first_seen: np.ndarray, rng: np.random.Generat
                 }
             )
     rows.sort(key=lambda row: (row["part"], row["user"], row["event"]))
-    names = ("part", "user", "item", "event", "event_time", "history_end", "catalog", "repeat", "cold_user", "cold_item")
-    types = (
-        pa.string(), pa.int32(), pa.int32(), pa.int64(), pa.timestamp("us", "UTC"), pa.int64(), pa.int32(),
-        pa.bool_(), pa.bool_(), pa.bool_(),
-    )  # fmt: skip
-    columns = {name: pa.array([row[name] for row in rows], kind) for name, kind in zip(names, types, strict=True)}
+    types = {
+        "part": pa.string(),
+        "user": pa.int32(),
+        "item": pa.int32(),
+        "event": pa.int64(),
+        "event_time": pa.timestamp("us", "UTC"),
+        "history_end": pa.int64(),
+        "catalog": pa.int32(),
+        "repeat": pa.bool_(),
+        "cold_user": pa.bool_(),
+        "cold_item": pa.bool_(),
+    }
+    columns = {name: pa.array([row[name] for row in rows], kind) for name, kind in types.items()}
     directory = snapshot.path / "splits" / SPLIT
-    pq.write_table(pa.table({"target": pa.array(range(len(rows)), pa.int64()), **columns}), directory / "targets.parquet")
+    pq.write_table(
+        pa.table({"target": pa.array(range(len(rows)), pa.int64()), **columns}), directory / "targets.parquet"
+    )
     wanted = snapshot.manifest.candidates
     drawn: list[int | None] = []
     for row in rows:

@@ -45,7 +45,7 @@ def test_the_asked_behavior_may_differ_by_row(shop: Snapshot) -> None:
 
 
 def test_an_unknown_behavior_is_named_with_the_nearest(shop: Snapshot) -> None:
-    with pytest.raises(SettingsError, match="unknown 'bui'; did you mean 'buy'?"):
+    with pytest.raises(SettingsError, match=r"unknown 'bui'; did you mean 'buy'\?"):
         reading(shop, ("view", "bui"))
 
 

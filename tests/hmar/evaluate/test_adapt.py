@@ -47,7 +47,9 @@ def second(tmp_path: Path) -> Snapshot:
     snapshot = write_snapshot(tmp_path / "second", users, items=NEW)
     source = np.empty(NEW, np.int64)
     source[place] = 1000 + np.arange(NEW)
-    pq.write_table(pa.table({"item": np.arange(NEW, dtype=np.int32), "item_id": source}), snapshot.path / "items.parquet")
+    pq.write_table(
+        pa.table({"item": np.arange(NEW, dtype=np.int32), "item_id": source}), snapshot.path / "items.parquet"
+    )
     return Snapshot(snapshot.path)
 
 
@@ -106,7 +108,9 @@ def test_other_behaviors_or_another_target_do_not_compare(first: Snapshot, tmp_p
     loaded = exported("recent", first, tmp_path / "model")
     other = Snapshot(first.path)
     other.manifest = first.manifest.model_copy(update={"behaviors": ("view", "fav", "buy")})
-    with pytest.raises(DataError, match=r"the model's behaviors \(view, cart, buy\) are not those .* \(view, fav, buy\)"):
+    with pytest.raises(
+        DataError, match=r"the model's behaviors \(view, cart, buy\) are not those .* \(view, fav, buy\)"
+    ):
         adapt(loaded, other)
     other.manifest = first.manifest.model_copy(update={"target": "cart"})
     with pytest.raises(DataError, match=r"the model's target \(buy\)"):

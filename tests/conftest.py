@@ -1,0 +1,104 @@
+"""What every test may use, and what none may see: the settings and services of the person who runs them."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+# Before anything imports torch, Airflow, MLflow or matplotlib: they read these once.
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+os.environ["DO_NOT_TRACK"] = "true"
+os.environ["GX_ANALYTICS_ENABLED"] = "false"
+os.environ["MPLBACKEND"] = "Agg"
+_AIRFLOW_HOME = tempfile.mkdtemp(prefix="hmar-test-airflow-")
+os.environ["AIRFLOW_HOME"] = _AIRFLOW_HOME
+for _name in [name for name in os.environ if name.startswith(("HMAR_", "AIRFLOW__", "MLFLOW_TRACKING"))]:
+    if _name != "HMAR_REAL_DATA":
+        del os.environ[_name]
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    shutil.rmtree(_AIRFLOW_HOME, ignore_errors=True)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark by place and by need: tests/integration starts servers, the fixture real_data needs the research logs."""
+    for item in items:
+        if "integration" in item.path.relative_to(CHECKOUT).parts:
+            item.add_marker(pytest.mark.integration)
+        if "real_data" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.real_data)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("needs a CUDA device")
+
+
+@pytest.fixture(autouse=True)
+def _same_environment_after() -> Iterator[None]:
+    """A test that sets variables, or code under test that does, does not reach the next one."""
+    before = dict(os.environ)
+    yield
+    for name in [name for name in os.environ if name not in before]:
+        del os.environ[name]
+    os.environ.update(before)
+
+
+@pytest.fixture(scope="session")
+def checkout() -> Path:
+    """The root of the source tree."""
+    return CHECKOUT
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of research logs; the test is skipped where it is absent."""
+    folder = Path(os.environ.get("HMAR_REAL_DATA") or CHECKOUT.parent / "shared" / "data")
+    if not (folder / "movielens").is_dir():
+        pytest.skip(f"no research logs at {folder}; set HMAR_REAL_DATA")
+    return folder
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """An empty data directory."""
+    return tmp_path / "home"
+
+
+@pytest.fixture(scope="session")
+def movielens_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small generated MovieLens log (u.data): 250 users, 160 films, about 8,000 clean rows. Do not write into it."""
+    from pipeline.simulate import simulate
+
+    out = tmp_path_factory.mktemp("raw") / "movielens"
+    return simulate("movielens", out, users=250, items=160, seed=11, events_per_user=40)
+
+
+@pytest.fixture(scope="session")
+def movielens_latest_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same kind of log as CSV with header, half stars and tags. Do not write into it."""
+    from pipeline.simulate import simulate
+
+    out = tmp_path_factory.mktemp("raw") / "latest"
+    return simulate("movielens", out, users=250, items=160, seed=12, events_per_user=40, layout="latest")
+
+
+@pytest.fixture(scope="session")
+def taobao_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small generated Taobao log: 300 users, 200 items, about 14,000 clean rows and some of every flaw, the last
+    line cut. Do not write into it."""
+    from pipeline.simulate import Dirt, simulate
+
+    dirt = Dirt(duplicates=7, outside_window=5, unknown_codes=3, short_lines=2, cut_last_line=True)
+    out = tmp_path_factory.mktemp("raw") / "taobao"
+    return simulate("taobao", out, users=300, items=200, seed=13, events_per_user=45, dirt=dirt)

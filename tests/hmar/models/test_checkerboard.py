@@ -1,0 +1,70 @@
+"""A board with a right answer: users of even taste take even items, the others odd ones. Every model must learn it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hmar.data.batches import TrainingData
+from hmar.data.snapshot import Snapshot
+from hmar.losses import LOSSES, loss_function, total_loss
+from hmar.models import MODELS, model_class
+from hmar.models.base import Encoder
+from tests.support.arrays import Event, write_snapshot
+from tests.support.models import ask, build
+
+ITEMS, USERS, EVENTS = 24, 60, 9
+
+
+def board(path: Path, tastes: int) -> Snapshot:
+    """User u takes items i with i % 2 == u % tastes, each once, in random order: views first, then buys."""
+    rng = np.random.default_rng(0)
+    users: list[list[Event]] = []
+    for user in range(USERS):
+        own = np.arange(user % tastes, ITEMS, 2)
+        taken = rng.permutation(own)[:EVENTS]
+        users.append([(int(item), 0 if t < EVENTS // 2 else 2, t) for t, item in enumerate(taken)])
+    return write_snapshot(path, users, items=ITEMS)
+
+
+def right_order(scores: torch.Tensor, snapshot: Snapshot) -> float:
+    """Share of (item of the user's taste, other item) pairs, among items the user has not had, in the right order."""
+    shares = []
+    for user in range(USERS):
+        had = set(snapshot.item[snapshot.offsets[user] : snapshot.offsets[user + 1]].tolist())
+        taste = snapshot.item[snapshot.offsets[user]] % 2
+        own = [item for item in range(ITEMS) if item % 2 == taste and item not in had]
+        others = [item for item in range(ITEMS) if item % 2 != taste]
+        shares.append((scores[user][own][:, None] > scores[user][others][None, :]).float().mean().item())
+    return float(np.mean(shares))
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if model_class(name).trainable])
+@pytest.mark.parametrize("loss_name", list(LOSSES))
+def test_a_trained_model_learns_the_board(name: str, loss_name: str, tmp_path: Path) -> None:
+    snapshot = board(tmp_path / "board", tastes=2)
+    model, loss = build(name, {"d": 16, "dropout": 0.1}, snapshot), loss_function(loss_name)
+    assert isinstance(model, Encoder)
+    if model.uses_hbi and not loss.uses_negatives:
+        pytest.skip("this loss does not take vectors that depend on counts")
+    data = TrainingData(snapshot, "leave_one_out", max_length=20, batch_size=20)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+    before = right_order(model.score_all(*ask(model, snapshot, range(USERS))), snapshot)
+    model.train()
+    for epoch in range(25):
+        for batch in data.batches(epoch):
+            optimizer.zero_grad()
+            total_loss(model, loss, batch).backward()
+            optimizer.step()
+    model.eval()
+    after = right_order(model.score_all(*ask(model, snapshot, range(USERS))), snapshot)
+    assert before < 0.8
+    assert after > 0.98
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if not model_class(name).trainable])
+def test_a_rule_learns_the_board_of_one_taste(name: str, tmp_path: Path) -> None:
+    snapshot = board(tmp_path / "board", tastes=1)
+    model = build(name, {}, snapshot)
+    assert right_order(model.score_all(*ask(model, snapshot, range(USERS))), snapshot) == 1

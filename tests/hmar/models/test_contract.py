@@ -1,0 +1,215 @@
+"""What every registered model promises, whatever it computes."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_model, save_model
+from torch import Tensor
+
+from hmar.data.batches import TrainingData
+from hmar.data.histories import Histories
+from hmar.data.snapshot import Snapshot
+from hmar.errors import SettingsError
+from hmar.losses import LOSSES, Loss, loss_function, total_loss
+from hmar.models import MODELS, model_class
+from hmar.models.base import CandidateCounts, Encoder, Recommender
+from tests.support.arrays import Event, random_users
+from tests.support.contract import CASES, CONFIGS
+from tests.support.models import ask, build, counts_of_rows, pack_rows
+
+SPLIT = "leave_one_out"
+L = 9
+"""Shorter than many histories, so that counts reach further back than what is read."""
+
+Case = tuple[str, dict[str, Any]]
+
+
+@pytest.fixture(params=[pytest.param((name, config), id=f"{name}-{label}") for name, label, config in CASES])
+def case(request: pytest.FixtureRequest) -> Case:
+    chosen: Case = request.param
+    return chosen
+
+
+@pytest.fixture
+def model(case: Case, shop: Snapshot) -> Recommender:
+    return build(*case, shop)
+
+
+@pytest.fixture(autouse=True)
+def _no_gradients(request: pytest.FixtureRequest) -> Iterator[None]:
+    with torch.set_grad_enabled("training" in request.node.name):
+        yield
+
+
+def close(got: Tensor, expected: Tensor) -> None:
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
+
+
+def every_item(rows: int, items: int) -> Tensor:
+    return torch.arange(items).expand(rows, -1)
+
+
+def select(histories: Histories, seen: CandidateCounts, rows: list[int]) -> tuple[Histories, CandidateCounts]:
+    """The chosen rows in the given order."""
+    tokens = [t for row in rows for t in range(int(histories.offsets[row]), int(histories.offsets[row + 1]))]
+    cells = [(new, c) for new, row in enumerate(rows) for c in (seen.row == row).nonzero()[:, 0].tolist()]
+    picked = torch.tensor([c for _, c in cells], dtype=torch.int64)
+    chosen = Histories(
+        item=histories.item[tokens],
+        behavior=histories.behavior[tokens],
+        time=histories.time[tokens],
+        hbi=histories.hbi[tokens],
+        offsets=torch.cat([torch.zeros(1, dtype=torch.int64), histories.lengths[rows].cumsum(0)]),
+        asked=histories.asked[rows],
+        now=histories.now[rows],
+    )
+    rows_of = torch.tensor([new for new, _ in cells], dtype=torch.int64)
+    return chosen, CandidateCounts(rows_of, seen.item[picked], seen.counts[picked])
+
+
+def test_every_model_is_here() -> None:
+    assert {name for name, _, _ in CASES} == set(MODELS)
+    assert set(CONFIGS) <= set(MODELS)
+
+
+def test_score_all_is_score_of_every_item(model: Recommender, shop: Snapshot) -> None:
+    for asked in (None, [row % 3 for row in range(shop.n_users)]):
+        histories, seen = ask(model, shop, range(shop.n_users), max_length=L, asked=asked)
+        scores = model.score_all(histories, seen)
+        assert scores.shape == (shop.n_users, shop.n_items)
+        assert scores.isfinite().all()
+        close(model.score(histories, seen, every_item(shop.n_users, shop.n_items)), scores)
+
+
+def test_candidate_order_changes_nothing(model: Recommender, shop: Snapshot) -> None:
+    histories, seen = ask(model, shop, range(10), max_length=L)
+    items = torch.randint(shop.n_items, (10, 25), generator=torch.Generator().manual_seed(0))
+    order = torch.randperm(25, generator=torch.Generator().manual_seed(1))
+    close(model.score(histories, seen, items[:, order]), model.score(histories, seen, items)[:, order])
+
+
+def test_batch_mates_and_row_order_change_nothing(model: Recommender, shop: Snapshot) -> None:
+    histories, seen = ask(model, shop, range(shop.n_users), max_length=L)
+    together = model.score_all(histories, seen)
+    rows = torch.randperm(shop.n_users, generator=torch.Generator().manual_seed(2)).tolist()[:11]
+    close(model.score_all(*select(histories, seen, rows)), together[rows])
+    for row in rows[:3]:
+        close(model.score_all(*select(histories, seen, [row])), together[[row]])
+
+
+def test_the_order_of_seen_cells_changes_nothing(model: Recommender, shop: Snapshot) -> None:
+    histories, seen = ask(model, shop, range(10), max_length=L)
+    order = torch.randperm(len(seen.row), generator=torch.Generator().manual_seed(3))
+    shuffled = CandidateCounts(seen.row[order], seen.item[order], seen.counts[order])
+    close(model.score_all(histories, shuffled), model.score_all(histories, seen))
+    items = every_item(10, shop.n_items)
+    close(model.score(histories, shuffled, items), model.score(histories, seen, items))
+
+
+def test_the_future_changes_nothing_before_it(model: Recommender) -> None:
+    if not isinstance(model, Encoder):
+        pytest.skip("has no states: it is given only what precedes the question")
+    past = random_users(6, 14, 3, 8, seed=1, shortest=1)
+    futures: list[list[list[Event]]] = [
+        past,
+        [[*row, *((i % 14, i % 3, 1000 + i) for i in range(9))] for row in past],
+        [[*row, (3, 2, 5000)] for row in past],
+    ]
+    states = []
+    for rows in futures:
+        histories = pack_rows(rows, behaviors=3)
+        encoded = model.encode(histories)
+        states.append([encoded[int(o) : int(o) + len(row)] for o, row in zip(histories.offsets, past, strict=False)])
+    for other in states[1:]:
+        for before, after in zip(states[0], other, strict=True):
+            close(after, before)
+
+
+def test_an_empty_history_is_answered_with_popularity(model: Recommender, shop: Snapshot) -> None:
+    rows: list[list[Event]] = [[], [(1, 2, 0), (2, 2, 1)], []]
+    histories, seen = pack_rows(rows, behaviors=3, asked=2), counts_of_rows(rows, behaviors=3)
+    scores = model.score_all(histories, seen)
+    assert scores.isfinite().all()
+    close(model.score(histories, seen, every_item(3, shop.n_items)), scores)
+    counts = getattr(model, "counts", None) if type(model).__name__ == "Popularity" else model.popularity
+    assert isinstance(counts, Tensor)
+    more_popular = counts[:, None] > counts[None, :]
+    for row in (0, 2):
+        assert (scores[row][:, None] > scores[row][None, :])[more_popular].all()
+    alone, nothing = pack_rows([[]], behaviors=3, asked=2), counts_of_rows([[]], behaviors=3)
+    close(model.score_all(alone, nothing), scores[:1])
+
+
+def test_no_rows_give_no_scores(model: Recommender, shop: Snapshot) -> None:
+    histories, seen = pack_rows([], behaviors=3), counts_of_rows([], behaviors=3)
+    assert model.score_all(histories, seen).shape == (0, shop.n_items)
+    assert model.score(histories, seen, torch.zeros(0, 5, dtype=torch.int64)).shape == (0, 5)
+
+
+def test_saved_and_loaded_it_scores_the_same(model: Recommender, case: Case, shop: Snapshot, tmp_path: Path) -> None:
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.01)
+    save_model(model, str(tmp_path / "weights.safetensors"))
+    kind = model_class(case[0])
+    config = kind.Config.parse(model.config.model_dump(mode="json"))
+    torch.manual_seed(99)
+    other = kind(config, model.vocabulary).eval()
+    load_model(other, str(tmp_path / "weights.safetensors"), strict=True)
+    histories, seen = ask(model, shop, range(shop.n_users), max_length=L)
+    assert torch.equal(other.score_all(histories, seen), model.score_all(histories, seen))
+
+
+def test_the_seed_decides_the_weights(case: Case, shop: Snapshot) -> None:
+    one, same, other = (build(*case, shop, seed=seed).state_dict() for seed in (1, 1, 2))
+    assert all(torch.equal(one[name], same[name]) for name in one)
+    if model_class(case[0]).trainable:
+        assert any(not torch.equal(one[name], other[name]) for name in one)
+
+
+def test_an_unknown_config_key_names_the_nearest(case: Case) -> None:
+    kind = model_class(case[0])
+    key = max(kind.Config.model_fields, key=len)
+    with pytest.raises(SettingsError, match=rf"config: {key}x: unknown setting; did you mean '{key}'\?"):
+        kind.Config.parse({f"{key}x": 1}, "config")
+
+
+def losses_of(model: Encoder) -> list[Loss]:
+    losses = [loss_function(name) for name in LOSSES]
+    return [loss for loss in losses if loss.uses_negatives or not model.uses_hbi]
+
+
+def test_training_moves_every_parameter(case: Case, shop: Snapshot) -> None:
+    for which in range(len(LOSSES)):
+        model = build(*case, shop)
+        if not isinstance(model, Encoder) or which >= len(losses_of(model)):
+            return
+        data = TrainingData(shop, SPLIT, max_length=L, batch_size=100, behaviors=model.reads)
+        (batch,) = data.batches(0)
+        total_loss(model, losses_of(model)[which], batch).backward()
+        for name, parameter in model.named_parameters():
+            assert parameter.grad is not None, name
+            assert parameter.grad.isfinite().all(), name
+            assert parameter.grad.abs().max() > 0, name
+
+
+def test_training_lowers_the_loss(case: Case, circle: Snapshot) -> None:
+    for which in range(len(LOSSES)):
+        model = build(*case, circle).train()
+        if not isinstance(model, Encoder) or which >= len(losses_of(model)):
+            return
+        loss = losses_of(model)[which]
+        data = TrainingData(circle, SPLIT, max_length=L, batch_size=15, behaviors=model.reads)
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+        course = []
+        for epoch in range(20):
+            for batch in data.batches(epoch):
+                value = total_loss(model, loss, batch)
+                optimizer.zero_grad()
+                value.backward()
+                optimizer.step()
+                course.append(value.item())
+        assert sum(course[-10:]) < 0.9 * sum(course[:10])

@@ -1,0 +1,20 @@
+"""See golden_losses.py for what the numbers are and how to renew them."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from hmar.models import MODELS, model_class
+from tests.hmar.models.golden_losses import GOLDEN, RUNS, STEPS, losses
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_losses_are_what_they_were(run: str, tmp_path: Path) -> None:
+    expected = json.loads((GOLDEN / f"{run}.json").read_text(encoding="utf-8"))
+    assert len(expected) == STEPS
+    assert losses(run, tmp_path) == pytest.approx(expected, rel=1e-5)
+
+
+def test_every_trained_model_has_golden_losses() -> None:
+    assert {name for name, _, _ in RUNS.values()} == {name for name in MODELS if model_class(name).trainable}

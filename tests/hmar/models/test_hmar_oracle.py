@@ -1,0 +1,188 @@
+"""HMAR against its equations (docstring of hmar.models.hmar), written with float64 loops over one user at a time."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from hmar.data.batches import TrainingData
+from hmar.data.snapshot import Snapshot
+from hmar.errors import SettingsError
+from hmar.losses import loss_function, total_loss
+from hmar.models.base import Vocabulary
+from hmar.models.hmar import HMAR, HMARConfig
+from tests.support.models import ask, build, in_double
+
+Array = NDArray[np.float64]
+R = 3
+
+
+def softmax(x: Array) -> Array:
+    e = np.exp(x - x.max())
+    return e / e.sum()
+
+
+def attend(x: Array, visible: list[list[int]], weight: Array, bias: Array, heads: int) -> Array:
+    """concat_h softmax(Q_h K_h^T / sqrt(d/H)) V_h; ``visible[t]`` are the events that t sees, itself included."""
+    d = x.shape[1]
+    q, k, v = ((x @ weight[i * d : (i + 1) * d].T + bias[i * d : (i + 1) * d]) for i in range(3))
+    out = np.zeros_like(x)
+    for t, sources in enumerate(visible):
+        for h in range(heads):
+            part = slice(h * d // heads, (h + 1) * d // heads)
+            logits = np.array([q[t, part] @ k[s, part] / math.sqrt(d / heads) for s in sources])
+            out[t, part] = sum(p * v[s, part] for p, s in zip(softmax(logits), sources, strict=True))
+    return out
+
+
+def feed_forward(x: Array, w: dict[str, Array], inner: str, outer: str) -> Array:
+    hidden = np.maximum(x @ w[f"{inner}.weight"].T + w[f"{inner}.bias"], 0)
+    return hidden @ w[f"{outer}.weight"].T + w[f"{outer}.bias"]
+
+
+class Oracle:
+    def __init__(self, model: HMAR) -> None:
+        self.config = model.config
+        self.w = {name: tensor.double().numpy() for name, tensor in model.state_dict().items()}
+
+    def fuse(self, item: Array, counts: Array) -> Array:
+        w = self.w
+        if self.config.hbi == "none":
+            return item @ w["fuse.weight"].T + w["fuse.bias"]
+        context = counts @ w["counts.weight"].T + w["counts.bias"]
+        return np.concatenate([item, context]) @ w["fuse.weight"].T + w["fuse.bias"]
+
+    def states(self, items: list[int], behaviors: list[int], hbi: Array) -> Array:
+        w, config = self.w, self.config
+        s = np.array(
+            [
+                self.fuse(math.sqrt(config.d) * w["items.weight"][item], hbi[t]) + w["positions.table.weight"][t]
+                for t, item in enumerate(items)
+            ]
+        )
+        x, positions = s, range(len(items))
+        for block in range(config.blocks if config.behavior_encoder else 0):
+            z = np.zeros_like(x)
+            for b in range(R):
+                own = {k.removeprefix(f"behavior_blocks.{block}."): v for k, v in w.items()}
+                mine = {k: own[k][b] for k in ("qkv.weight", "qkv.bias", "rho")}
+                mine |= {f"{n}.{p}": own[f"{n}.{p}"][b] for n in ("inner", "outer") for p in ("weight", "bias")}
+                visible = [
+                    [u for u in range(t + 1) if behaviors[u] == b] if behaviors[t] == b else [t] for t in positions
+                ]
+                a = attend(x, visible, mine["qkv.weight"], mine["qkv.bias"], config.heads)
+                y = a + feed_forward(a, mine, "inner", "outer") + mine["rho"] * x
+                for t in positions:
+                    if behaviors[t] == b:
+                        z[t] = y[t]
+            x = z
+        for block in range(config.blocks if config.sequence_encoder else 0):
+            own = {k.removeprefix(f"sequence_blocks.{block}."): v for k, v in w.items()}
+            visible = [list(range(t + 1)) for t in positions]
+            x = attend(x, visible, own["attention.qkv.weight"], own["attention.qkv.bias"], config.heads) + s
+            x = (x - x.mean(1, keepdims=True)) / np.sqrt(x.var(1, keepdims=True) + 1e-5)
+            x = x * own["norm.weight"] + own["norm.bias"]
+            x = x + feed_forward(x, own, "feed_forward.inner", "feed_forward.outer")
+        return x
+
+    def candidate(self, item: int, counts: Array) -> Array:
+        return self.fuse(self.w["items.weight"][item], counts)
+
+
+def counts_before(snapshot: Snapshot, user: int, end: int, item: int, asked: int) -> Array:
+    counts = np.zeros(R)
+    for row in range(snapshot.offsets[user], end):
+        counts[snapshot.behavior[row]] += snapshot.item[row] == item
+    counts[asked] += 1
+    return counts
+
+
+BASE = {"d": 6, "heads": 2, "positions": 12, "dropout": 0.3}
+CONFIGS: list[dict[str, Any]] = [
+    BASE,
+    {**BASE, "blocks": 2, "alpha": {"buy": 0.7, "view": 0.2}, "theta": 0.4},
+    {**BASE, "hbi": "none"},
+    {**BASE, "behavior_encoder": False},
+    {**BASE, "sequence_encoder": False},
+]
+
+
+@pytest.fixture(params=CONFIGS, ids=["base", "two-blocks", "no-hbi", "no-behavior-encoder", "no-sequence-encoder"])
+def model(request: pytest.FixtureRequest, shop: Snapshot) -> HMAR:
+    built = build("hmar", request.param, shop).double()
+    assert isinstance(built, HMAR)
+    with torch.no_grad():
+        for parameter in built.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    return built
+
+
+def test_scores(model: HMAR, shop: Snapshot) -> None:
+    oracle, max_length, asked = Oracle(model), 12, 1
+    users = [0, 3, 8, 11]
+    histories, seen = (in_double(part) for part in ask(model, shop, users, max_length=max_length, asked=asked))
+    with torch.no_grad():
+        scores, states = model.score_all(histories, seen).numpy(), model.encode(histories).numpy()
+    for place, user in enumerate(users):
+        end = int(shop.offsets[user + 1])
+        rows = range(max(int(shop.offsets[user]), end - max_length), end)
+        expected = oracle.states(
+            [int(shop.item[r]) for r in rows], [int(shop.behavior[r]) for r in rows], shop.hbi[list(rows)].astype(float)
+        )
+        part = slice(int(histories.offsets[place]), int(histories.offsets[place + 1]))
+        np.testing.assert_allclose(states[part], expected, rtol=1e-9, atol=1e-9)
+        for item in range(shop.n_items):
+            vector = oracle.candidate(item, counts_before(shop, user, end, item, asked))
+            np.testing.assert_allclose(scores[place, item], expected[-1] @ vector, rtol=1e-9, atol=1e-9)
+
+
+def test_loss(model: HMAR, shop: Snapshot) -> None:
+    oracle, config = Oracle(model), model.config
+    max_length = 12
+    data = TrainingData(shop, "leave_one_out", max_length=max_length, batch_size=5)
+    batch = next(data.batches(0))
+    rank, classes = [], []
+    t = -1
+    for user in batch.user.tolist():
+        end = int(data.snapshot.train_end("leave_one_out")[user])
+        rows = list(range(max(int(shop.offsets[user]), end - max_length - 1), end))
+        states = oracle.states(
+            [int(shop.item[r]) for r in rows[:-1]],
+            [int(shop.behavior[r]) for r in rows[:-1]],
+            shop.hbi[rows[:-1]].astype(float),
+        )
+        for h, row in zip(states, rows[1:], strict=True):
+            t += 1
+            b, item, negative = int(shop.behavior[row]), int(shop.item[row]), int(batch.negatives[t, 0])
+            positive_vector = oracle.candidate(item, counts_before(shop, user, row, item, b))
+            negative_vector = oracle.candidate(negative, counts_before(shop, user, row, negative, b))
+            weight = config.alpha.get(shop.behaviors[b], 1.0)
+            rank.append(weight * math.log1p(math.exp(-h @ positive_vector)) + math.log1p(math.exp(h @ negative_vector)))
+            hidden = np.maximum(
+                oracle.w["head.0.weight"] @ np.concatenate([positive_vector, h]) + oracle.w["head.0.bias"], 0
+            )
+            classes.append(-math.log(softmax(oracle.w["head.2.weight"] @ hidden + oracle.w["head.2.bias"])[b]))
+    assert t + 1 == len(batch.next_item)
+    loss = total_loss(model, loss_function("bce"), in_double(batch)).item()
+    assert loss == pytest.approx(np.mean(rank) + config.theta * np.mean(classes), rel=1e-7)  # alpha is float32
+
+
+def test_rho_starts_at_zero(shop: Snapshot) -> None:
+    model = build("hmar", {"blocks": 2}, shop)
+    assert isinstance(model, HMAR)
+    assert all((block.rho == 0).all() for block in model.behavior_blocks)
+
+
+def test_an_unknown_behavior_in_alpha_names_the_nearest(shop: Snapshot) -> None:
+    with pytest.raises(SettingsError, match=r"config\.alpha: unknown behavior 'bui'; did you mean 'buy'\?"):
+        HMAR(HMARConfig(alpha={"bui": 0.7}), Vocabulary.of(shop))
+
+
+def test_contradictory_settings_are_refused() -> None:
+    with pytest.raises(SettingsError, match="d must be a multiple of heads"):
+        HMARConfig.parse({"d": 10, "heads": 3})
+    with pytest.raises(SettingsError, match="alpha: the weight of 'buy' must not be negative"):
+        HMARConfig.parse({"alpha": {"buy": -1}})

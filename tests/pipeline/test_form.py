@@ -1,0 +1,95 @@
+"""The trigger form: what it offers, what it refuses, and that it means what a settings file means."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from hmar.errors import SettingsError
+from hmar.models import MODELS
+from pipeline import form
+from pipeline.settings import RetrainSettings, preset_names
+
+
+def accepts(name: str, value: Any) -> bool:
+    schema = {key: part for key, part in form.fields()[name].items() if key != "default"}
+    return jsonschema.Draft202012Validator(schema).is_valid(value)
+
+
+def test_every_setting_but_the_placed_ones_is_a_field() -> None:
+    assert set(form.fields()) == set(RetrainSettings.model_fields) - {"home", "tracking_uri"}
+
+
+def test_only_dataset_and_raw_must_be_given() -> None:
+    assert {name for name, field in form.fields().items() if "default" not in field} == {"dataset", "raw"}
+
+
+def test_every_default_is_valid_and_every_field_explains_itself() -> None:
+    for name, field in form.fields().items():
+        if "default" in field:
+            assert accepts(name, field["default"]), name
+        assert field["title"] == name
+        if name != "seed":
+            assert field["description_md"].strip(), name
+
+
+def test_fields_stand_alone() -> None:
+    assert "$ref" not in json.dumps(form.fields())
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "bad"),
+    [
+        ("dataset", preset_names()[0], "movielense"),
+        ("raw", "/data", ""),
+        ("models", list(MODELS), ["hmra"]),
+        ("models", ["recent"], []),
+        ("split", "temporal", "random"),
+        ("seed", 3, "3"),
+        ("train", {"max_epochs": 3}, [3]),
+        ("promote", {"confidence": 0.9}, {"confidence": 1}),
+        ("promote", {"metric": "mrr"}, {"metric": "accuracy"}),
+        ("snapshot", {"k_core": {"user": 5}}, {"k_core": {"user": 0}}),
+        ("snapshot", None, {"k_cor": {}}),
+        ("ingest", {"max_quarantined_rows": None}, {"max_quarantined_rows": -1}),
+        ("recommend", {"k": 1}, {"k": 0}),
+    ],
+)
+def test_a_bad_value_is_refused(name: str, good: Any, bad: Any) -> None:
+    assert accepts(name, good)
+    assert not accepts(name, bad)
+
+
+def test_examples_are_valid() -> None:
+    for name, example in form.EXAMPLES.items():
+        assert accepts(name, example), name
+        assert json.dumps(example) in form.fields()[name]["description_md"]
+
+
+def test_what_the_form_sends_untouched_changes_nothing(tmp_path: Path) -> None:
+    untouched = {name: field.get("default") for name, field in form.fields().items()}
+    sent = form.resolve({**untouched, "dataset": "movielens", "raw": str(tmp_path)})
+    assert sent == RetrainSettings.resolve({"dataset": "movielens", "raw": tmp_path})
+
+
+def test_conf_wins_over_a_schedules_file_key_by_key(tmp_path: Path) -> None:
+    file = {"dataset": "movielens", "raw": str(tmp_path), "snapshot": {"k_core": {"user": 5}, "candidates": 50}}
+    s = form.resolve({"snapshot": {"k_core": {"item": 7}}}, file)
+    assert (s.snapshot.k_core.user, s.snapshot.k_core.item, s.snapshot.candidates) == (5, 7, 50)
+    assert s.snapshot.target == "like"
+
+
+@pytest.mark.parametrize(
+    ("conf", "said"),
+    [
+        ({"modles": ["hmar"]}, "modles: unknown setting; did you mean 'models'?"),
+        ({"home": "/elsewhere"}, "home: is the environment's to say (HMAR_HOME)"),
+        ({"promote": {"min_gian": 1}}, "did you mean 'min_gain'?"),
+    ],
+)
+def test_an_unknown_key_is_an_error_that_helps(conf: dict[str, Any], said: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError) as raised:
+        form.resolve({"dataset": "movielens", "raw": str(tmp_path), **conf})
+    assert said in str(raised.value)

@@ -1,0 +1,32 @@
+"""The configurations under which every registered model is held to the contract.
+
+A model that is not listed is tested as it is by default: registering it is enough.
+"""
+
+from typing import Any
+
+from hmar.models import MODELS
+
+_HMAR = {"d": 8, "positions": 20}
+_SASREC = {"d": 8, "positions": 20}
+
+CONFIGS: dict[str, dict[str, dict[str, Any]]] = {
+    "hmar": {
+        "default": _HMAR,
+        "weighted": {**_HMAR, "heads": 2, "blocks": 2, "alpha": {"buy": 0.7, "view": 0.1}},
+        "no-hbi": {**_HMAR, "hbi": "none"},
+        "no-behavior-encoder": {**_HMAR, "behavior_encoder": False},
+        "no-sequence-encoder": {**_HMAR, "sequence_encoder": False},
+        "no-head": {**_HMAR, "theta": 0.0},
+        "target-only": {**_HMAR, "behaviors": "target"},
+    },
+    "sasrec": {
+        "pre": _SASREC,
+        "post": {**_SASREC, "norm": "post", "heads": 4},
+        "target-only": {**_SASREC, "behaviors": "target"},
+    },
+    "popularity": {"target": {}, "all": {"behaviors": "all"}},
+    "recent": {"all": {}, "target": {"behaviors": "target"}},
+}
+
+CASES = [(name, label, config) for name in MODELS for label, config in CONFIGS.get(name, {"default": {}}).items()]
