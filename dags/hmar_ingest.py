@@ -9,12 +9,12 @@ does. Emits the asset `hmar://events/<name>` with the row accounts and the diges
 from datetime import timedelta
 
 from airflow.sdk import Param, dag, get_current_context
-
 from assets import PUBLISHED, events
+from steps import RETRIES, conf, step
+
 from pipeline import form
 from pipeline.results import Landed, Published
 from pipeline.settings import RetrainSettings
-from steps import RETRIES, conf, step
 
 FIELDS = ("dataset", "raw", "name", "source", "ingest", "expectations", "engine")
 

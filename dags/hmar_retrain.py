@@ -20,8 +20,9 @@ from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import DAG, CronTriggerTimetable, Param, dag
-
 from assets import events
+from steps import POOL, RETRIES, conf, label, run, step
+
 from hmar.errors import SettingsError
 from pipeline import form, schedules
 from pipeline.results import (
@@ -36,7 +37,6 @@ from pipeline.results import (
     Trained,
 )
 from pipeline.settings import RetrainSettings
-from steps import POOL, RETRIES, conf, label, run, step
 
 
 @step(timeout=timedelta(minutes=10))

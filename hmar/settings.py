@@ -210,7 +210,9 @@ def explain(error: ValidationError, model: type[BaseModel], where: str = "") -> 
             known = _fields_at(model, path[:-1])
             problem = f"unknown setting{nearest(str(path[-1]), known)}"
         else:
-            problem = f"{item['msg'].removeprefix('Value error, ')} (given: {item.get('input')!r})"
+            problem = item["msg"].removeprefix("Value error, ")
+            if not isinstance(item.get("input"), Mapping | BaseModel):  # a whole section would bury the message
+                problem += f" (given: {item.get('input')!r})"
             if item["type"] == "missing":
                 problem = "is required"
         lines.append(f"{where + ': ' if where else ''}{key or model.__name__}: {problem}")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib import import_module
 
 from hmar import __version__
-from hmar.errors import HmarError, SettingsError
+from hmar.errors import HmarError, SettingsError, StorageError
 from hmar.settings import nearest
 
 
@@ -67,6 +67,10 @@ def main(arguments: list[str] | None = None) -> int:
         # The reader (head, less) has gone; keep the interpreter from complaining when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{error.strerror or error}", file=sys.stderr)
+        return StorageError.exit_code
 
 
 def _run(words: list[str]) -> int:

@@ -72,7 +72,7 @@ def run_module(
         reader = threading.Thread(target=listener.listen, args=(stream,), daemon=True)
         with _passed_on(child) as received:
             reader.start()
-            code = child.wait()
+            code = _wait(child)
             reader.join(_LAST_LINES_SECONDS)
     pid_file.unlink(missing_ok=True)
     if received:
@@ -80,6 +80,19 @@ def run_module(
         raise Interrupted(f"{what}: stopped by {name}; the same call goes on from its last checkpoint")
     if code != 0:
         raise from_exit_code(code, f"{what}: {listener.error or _ended(code)}")
+
+
+def _wait(child: subprocess.Popen[str]) -> int:
+    """The child's exit code. An exception from outside (Airflow's execution timeout is one) ends the child as well."""
+    try:
+        return child.wait()
+    except BaseException:
+        child.terminate()
+        try:
+            child.wait(_FORMER_SECONDS)
+        except subprocess.TimeoutExpired:
+            child.kill()
+        raise
 
 
 def child_environment(environment: Mapping[str, str]) -> dict[str, str]:

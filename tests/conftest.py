@@ -12,6 +12,8 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 
 # Before anything imports torch, Airflow, MLflow or matplotlib: they read these once.
 os.environ.setdefault("OMP_NUM_THREADS", "2")
+# Threads that spin while they wait take the cores from the other processes: many times slower on a busy machine.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ["DO_NOT_TRACK"] = "true"
 os.environ["GX_ANALYTICS_ENABLED"] = "false"

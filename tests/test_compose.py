@@ -11,6 +11,8 @@ import jsonschema
 import pytest
 import yaml
 
+HEALTHY, COMPLETED = "service_healthy", "service_completed_successfully"
+
 _TEXT = {"type": "string", "minLength": 1}
 _TEXTS = {"type": "array", "items": _TEXT, "minItems": 1}
 _COMMAND = {"anyOf": [_TEXT, _TEXTS]}
@@ -69,9 +71,7 @@ SCHEMA = {
                         "additionalProperties": {
                             **_STRICT,
                             "required": ["condition"],
-                            "properties": {
-                                "condition": {"enum": ["service_healthy", "service_completed_successfully"]}
-                            },
+                            "properties": {"condition": {"enum": [HEALTHY, COMPLETED]}},
                         },
                     },
                     "deploy": {
@@ -108,7 +108,7 @@ SCHEMA = {
         "volumes": {"type": "object", "additionalProperties": {"type": "null"}},
     },
 }
-"""The part of the Compose specification that the file uses, and what we ask beyond it: pinned images, loopback ports."""
+"""The part of the Compose specification that the file uses, and what we ask for: pinned images, loopback ports."""
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +142,7 @@ def test_waits_only_for_what_there_is_to_wait_for(compose: dict[str, Any]) -> No
     for name, service in services.items():
         for needed, how in service.get("depends_on", {}).items():
             assert needed in services, f"{name} waits for {needed}"
-            if how["condition"] == "service_healthy":
+            if how["condition"] == HEALTHY:
                 assert "healthcheck" in services[needed], f"{name} waits for the health of {needed}, which has none"
             else:
                 assert services[needed].get("restart") != "unless-stopped", f"{needed} never completes"

@@ -28,8 +28,8 @@ class TrainingData:
     """The training events of one split, as batches of users.
 
     A user's window is the last ``max_length`` + 1 training events that the model reads: the first ``max_length`` are
-    inputs, and each predicts the one after it, whatever its behavior. Users with fewer than two such events have
-    nothing to predict and are left out.
+    inputs, and each predicts the one after it, whatever its behavior. Earlier events enter through the counts only.
+    Users with fewer than two such events have nothing to predict and are left out.
     """
 
     def __init__(

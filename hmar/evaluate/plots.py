@@ -27,6 +27,7 @@ def hr_by_length(summary: Mapping[str, float], part: str, metric: str = "hr@10")
     axes.set_xticks(range(len(names)), labels)
     axes.set_xlabel("events before the target")
     axes.set_ylabel(f"{metric.upper()}, full ranking")
+    axes.set_xlim(-0.5, max(len(names), 1) - 0.5)
     axes.set_ylim(bottom=0)
     axes.set_title(f"{metric.upper()} by history length ({part})")
     return figure
@@ -71,12 +72,15 @@ def _figure() -> "tuple[Figure, Axes]":
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
     axes.grid(alpha=0.3)
+    axes.set_axisbelow(True)
     return figure, axes
 
 
 def _error(summary: Mapping[str, float], name: str) -> list[list[float]]:
+    """How far the interval reaches below and above; a skewed resampling can leave the value itself outside."""
     value = summary[name]
-    return [[value - summary.get(f"{name}/low", value)], [summary.get(f"{name}/high", value) - value]]
+    below, above = value - summary.get(f"{name}/low", value), summary.get(f"{name}/high", value) - value
+    return [[max(below, 0.0)], [max(above, 0.0)]]
 
 
 def _point(axes: Any, place: float, summary: Mapping[str, float], name: str) -> None:
@@ -85,15 +89,14 @@ def _point(axes: Any, place: float, summary: Mapping[str, float], name: str) -> 
 
 def _bars(axes: Any, summary: Mapping[str, float], groups: Mapping[str, tuple[str, str, str]]) -> None:
     shown: Sequence[str] = [metric for metric in RANK_METRICS if metric in SHOWN]
-    width = 0.8 / len(groups)
-    for number, (label, (part, candidates, stratum)) in enumerate(groups.items()):
-        names = [full_name(part, candidates, stratum, metric) for metric in shown]
-        drawn = [(place, name) for place, name in enumerate(names) if name in summary]
-        places = [place + (number - (len(groups) - 1) / 2) * width for place, _ in drawn]
-        errors = [_error(summary, name) for _, name in drawn]
+    present = {label: key for label, key in groups.items() if full_name(*key, shown[0]) in summary}
+    width = 0.8 / max(len(present), 1)
+    for number, (label, key) in enumerate(present.items()):
+        names = [full_name(*key, metric) for metric in shown]
+        errors = [_error(summary, name) for name in names]
         axes.bar(
-            places,
-            [summary[name] for _, name in drawn],
+            [place + (number - (len(present) - 1) / 2) * width for place in range(len(names))],
+            [summary[name] for name in names],
             width,
             label=label,
             yerr=[[low[0] for low, _ in errors], [high[0] for _, high in errors]],
@@ -101,4 +104,6 @@ def _bars(axes: Any, summary: Mapping[str, float], groups: Mapping[str, tuple[st
         )
     axes.set_xticks(range(len(shown)), [metric.upper() for metric in shown])
     axes.grid(alpha=0.3, axis="y")
-    axes.legend(frameon=False)
+    axes.set_axisbelow(True)
+    if present:
+        axes.legend(frameon=False)

@@ -2,7 +2,7 @@
 
 <out>/<snapshot id>/<split>/per_target_<part>.parquet   see hmar.evaluate.per_target
 <out>/<snapshot id>/<split>/plots/*.png
-<out>/<snapshot id>/<split>/metrics.json                {inputs, metrics, files: {name: sha256}, made}; written last
+<out>/<snapshot id>/<split>/metrics.json                {inputs, parts, metrics, files: {name: sha256}, made}; last
 <out>/<snapshot id>/<split>/logged.json                 the MLflow run that has the results
 """
 
@@ -19,7 +19,7 @@ import torch
 from hmar import __version__
 from hmar.atomic import write_json
 from hmar.data.counting import PriorCounts
-from hmar.data.snapshot import Snapshot
+from hmar.data.snapshot import PARTS, Part, Snapshot
 from hmar.errors import DataError
 from hmar.evaluate import per_target, plots
 from hmar.evaluate.adapt import adapt
@@ -48,7 +48,7 @@ class Evaluation:
 
 
 def evaluate(settings: EvaluateSettings, advance: Advance | None = None) -> Evaluation:
-    """Judge the model on every part, unless that was done before with the same inputs.
+    """Judge the model on the parts that were not judged before with the same inputs.
 
     Raises:
         DataError: no exported model or snapshot there, or they do not fit each other.
@@ -60,8 +60,10 @@ def evaluate(settings: EvaluateSettings, advance: Advance | None = None) -> Eval
     split = settings.split or loaded.meta.split
     directory = settings.results / snapshot.manifest.id / split
     inputs = _inputs(settings, snapshot, split)
-    done = _finished(directory, inputs)
-    report = done or _judge(settings, loaded, snapshot, split, directory, inputs, advance)
+    report = _finished(directory, inputs)
+    missing = [part for part in settings.parts if part not in report["parts"]]
+    if missing:
+        report = _judge(settings, loaded, snapshot, split, directory, missing, report, advance)
     run = _log(settings, loaded, snapshot, split, directory, report) if settings.track else ""
     return Evaluation(
         directory=directory,
@@ -69,7 +71,7 @@ def evaluate(settings: EvaluateSettings, advance: Advance | None = None) -> Eval
         split=split,
         parts=settings.parts,
         metrics=report["metrics"],
-        reused=done is not None,
+        reused=not missing,
         mlflow_run=run,
     )
 
@@ -80,7 +82,6 @@ def _inputs(settings: EvaluateSettings, snapshot: Snapshot, split: str) -> dict[
         "model": {name: _sha256(settings.exported / name) for name in FILES},
         "snapshot": snapshot.manifest.id,
         "split": split,
-        "parts": list(settings.parts),
         "confidence": settings.confidence,
         "resamples": settings.resamples,
         "seed": settings.seed,
@@ -88,15 +89,17 @@ def _inputs(settings: EvaluateSettings, snapshot: Snapshot, split: str) -> dict[
     }
 
 
-def _finished(directory: Path, inputs: dict[str, Any]) -> dict[str, Any] | None:
+def _finished(directory: Path, inputs: dict[str, Any]) -> dict[str, Any]:
+    """The report that stands there whole and follows from ``inputs``; one without parts where there is none."""
+    nothing = {"inputs": inputs, "parts": [], "metrics": {}, "files": {}, "made": {"seconds": 0.0}}
     try:
         report: dict[str, Any] = json.loads((directory / "metrics.json").read_text(encoding="utf-8"))
         whole = report["inputs"] == inputs and all(
             _sha256(directory / name) == digest for name, digest in report["files"].items()
         )
     except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return report if whole else None
+        return nothing
+    return report if whole else nothing
 
 
 def _judge(
@@ -105,9 +108,11 @@ def _judge(
     snapshot: Snapshot,
     split: str,
     directory: Path,
-    inputs: dict[str, Any],
+    parts: list[Part],
+    before: dict[str, Any],
     advance: Advance | None,
 ) -> dict[str, Any]:
+    """Judge ``parts`` and write them beside what ``before`` says is there."""
     started = time.monotonic()
     device = choose_device(settings.device)
     if settings.threads:
@@ -116,7 +121,7 @@ def _judge(
     prior = PriorCounts(snapshot)
     metrics: dict[str, float] = {}
     files: list[Path] = []
-    for part in settings.parts:
+    for part in parts:
         total = len(snapshot.targets(split, part))
         judgement = judge(
             model,
@@ -136,15 +141,16 @@ def _judge(
     mix = {name: snapshot.manifest.behavior_counts.get(name, 0) for name in snapshot.behaviors}
     files.append(plots.write(plots.behavior_mix(mix), directory / "plots/behaviors.png"))
     report = {
-        "inputs": inputs,
-        "metrics": metrics,
-        "files": {str(path.relative_to(directory)): _sha256(path) for path in files},
+        "inputs": before["inputs"],
+        "parts": sorted({*before["parts"], *parts}, key=PARTS.index),
+        "metrics": before["metrics"] | metrics,
+        "files": before["files"] | {str(path.relative_to(directory)): _sha256(path) for path in files},
         "made": {
             "model": loaded.meta.model,
             "dataset": snapshot.manifest.dataset,
             "device": device_name(device),
             "threads": torch.get_num_threads(),
-            "seconds": round(time.monotonic() - started, 3),
+            "seconds": round(before["made"]["seconds"] + time.monotonic() - started, 3),
         },
     }
     (directory / "logged.json").unlink(missing_ok=True)

@@ -65,7 +65,7 @@ class HMARConfig(Section):
     sequence_encoder: bool = True
     """Whether step 3 is there (ablation); without it, the state is Z."""
     behaviors: Literal["all", "target"] = "all"
-    """Which events are read and predicted: all, or the target behavior's only (ablation)."""
+    """Which events are read, counted and predicted: all, or the target behavior's only (ablation)."""
     positions: int = Field(200, ge=1)
     """Size of the position table: the longest history that can be read; at least the training's max_length."""
 
@@ -85,6 +85,7 @@ class HMAR(Encoder):
     Config = HMARConfig
     config: HMARConfig
     alpha: Tensor
+    counted: Tensor
 
     def __init__(self, config: HMARConfig, vocabulary: Vocabulary) -> None:
         """
@@ -98,8 +99,11 @@ class HMAR(Encoder):
                 raise SettingsError(
                     f"config.alpha: unknown behavior {name!r}{nearest(name, list(vocabulary.behaviors))}"
                 )
+        counted = torch.ones(behaviors)
         if config.behaviors == "target":
             self.reads = (vocabulary.behaviors[vocabulary.target],)
+            counted = torch.eye(behaviors)[vocabulary.target]
+        self.register_buffer("counted", counted, persistent=False)
         self.uses_hbi = config.hbi != "none"
         alpha = torch.tensor([config.alpha.get(name, 1.0) for name in vocabulary.behaviors])
         self.register_buffer("alpha", alpha, persistent=False)
@@ -146,7 +150,7 @@ class HMAR(Encoder):
             fused: Tensor = self.fuse(item_D)
             return fused
         of_item, of_counts = self.fuse.weight.chunk(2, dim=1)
-        weight = of_counts @ self.counts.weight
+        weight = of_counts @ self.counts.weight * self.counted
         bias = of_counts @ self.counts.bias + self.fuse.bias
         return linear(item_D, of_item) + linear(hbi_R, weight, bias)
 

@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TextColumn
 
 from hmar.train.log import LOGGER
 
@@ -35,7 +35,6 @@ class Reporter:
                 TextColumn("{task.completed:,.0f}/{task.total:,.0f} steps"),
                 TextColumn("loss {task.fields[loss]}"),
                 TextColumn("{task.fields[rate]} tokens/s"),
-                TimeElapsedColumn(),
                 TextColumn("eta {task.fields[eta]}"),
                 console=self.console,
                 transient=True,
@@ -103,6 +102,8 @@ class Reporter:
             self._print(text)
 
     def _print(self, text: str) -> None:
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, visible=False)  # until the next step: what it shows is over
         self.console.print(text, markup=False, highlight=False)
 
 

@@ -141,6 +141,14 @@ class TrainSettings(LayeredSettings):
             raise ValueError(f"unknown loss{nearest(loss, list(known))}")
         return loss
 
+    @field_validator("max_length")
+    @classmethod
+    def _within_positions(cls, max_length: int, info: ValidationInfo) -> int:
+        positions = info.data.get("config", {}).get("positions")
+        if isinstance(positions, int) and positions < max_length:
+            raise ValueError(f"the model has {positions} positions; lower it, or raise config.positions")
+        return max_length
+
     @field_validator("betas")
     @classmethod
     def _decay_rates(cls, betas: tuple[float, float]) -> tuple[float, float]:

@@ -59,12 +59,16 @@ def _groups(spans: Sequence[Span]) -> list[tuple[Span, ...]]:
 
 
 def _select_group(connection: duckdb.DuckDBPyConnection, group: Sequence[Span], everything: bool) -> None:
-    """Make ``batch`` the candidates of ``group``: a view where that is all of them, else a table of its own."""
+    """Make ``batch`` the events of ``group``: a view where that is all of them, else a table of its own.
+
+    The table too gets the row of nulls that ``candidates`` has.
+    """
     if everything:
         connection.execute("create or replace view batch as select * from candidates where reason is null")
         return
     connection.execute(
-        "create or replace table batch as select * from candidates where reason is null and event_date between ? and ?",
+        "create or replace table batch as select * from candidates "
+        "where file_number = 0 or (reason is null and event_date between ? and ?)",
         [group[0].event_date, group[-1].event_date],
     )
 

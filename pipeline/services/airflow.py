@@ -13,6 +13,7 @@ import secrets
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from hmar.errors import ServiceError
 from pipeline.home import Home
@@ -66,7 +67,7 @@ def configure(s: UpSettings, port: int, database: str) -> Path:
             "kwargs": {"path": str(dags_directory()), "refresh_interval": 30},
         }
     ]
-    content = {
+    content: dict[str, dict[str, Any]] = {
         "core": {
             "dags_folder": dags_directory(),
             "load_examples": False,

@@ -30,6 +30,10 @@ class AirflowClient:
     def __exit__(self, *_: object) -> None:
         self._http.close()
 
+    def get(self, path: str, **query: Any) -> Any:
+        """What stands at ``path`` of the API."""
+        return self._request("GET", path, params=query)
+
     def health(self) -> dict[str, str]:
         """State of each component that has one: healthy, unhealthy."""
         answer = self._request("GET", "/api/v2/monitor/health", login=False)

@@ -4,7 +4,6 @@ import json
 import os
 import time
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -85,7 +84,10 @@ def up(s: UpSettings, console: Console) -> State:
 def down(s: HomeSettings, console: Console) -> int:
     """End every process of this home's services; returns how many there were."""
     home = s.paths
-    count = stop([*airflow.daemons(home), mlflow_server.daemon(home)])
+    scheduler, *others = airflow.daemons(home)
+    # The scheduler first: tasks that are stopped with it can still tell the API, so that they are tried again.
+    count = stop([scheduler])
+    count += stop([*others, mlflow_server.daemon(home)])
     count += Postgres(home.services).stop()
     console.print(f"stopped {count} processes" if count else "nothing was running")
     return count

@@ -102,21 +102,29 @@ class Daemon:
         return "\n".join(text.splitlines()[-lines:])
 
 
-def stop(daemons: Iterable[Daemon], *, first: signal.Signals = signal.SIGTERM, seconds: float = 10) -> int:
+def stop(
+    daemons: Iterable[Daemon], *, first: signal.Signals = signal.SIGTERM, seconds: float = 8, grace: float = 30
+) -> int:
     """End services with all their descendants, reparented ones included; returns how many processes there were.
 
-    The services themselves are asked with ``first``, then whatever is left is told SIGTERM, then killed; each step
-    has ``seconds``.
+    The services are asked with ``first`` and, at the same time, what they started in sessions of its own (trainings,
+    which end in a checkpoint) with SIGTERM. What is left after ``seconds`` is told SIGTERM, and is killed after as
+    long again; a training has ``grace`` seconds.
     """
     daemons = list(daemons)
     roots = [process for daemon in daemons if (process := daemon.process())]
     found = _family(daemons, roots)
+    apart = found - set().union(*(daemon.session() for daemon in daemons)) - set(roots)
     _signal(roots, first)
+    _signal(apart, signal.SIGTERM)
     psutil.wait_procs(roots, timeout=seconds)
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        left = [process for process in _family(daemons, roots) | found if process.is_running()]
-        _signal(left, number)
-        psutil.wait_procs(left, timeout=seconds)
+    left = _family(daemons, roots) | found
+    late = {process for process in left - apart if process.is_running()}
+    _signal(late, signal.SIGTERM)
+    psutil.wait_procs(late, timeout=seconds)
+    psutil.wait_procs(apart, timeout=grace)
+    _signal(left, signal.SIGKILL)
+    psutil.wait_procs(left, timeout=seconds)
     for daemon in daemons:
         daemon.pid_file.unlink(missing_ok=True)
     return len(found)

@@ -30,7 +30,7 @@ def follow(api: AirflowClient, dag_id: str, run_id: str, home: Home, console: Co
     start = last_answer = time.monotonic()
     seen: dict[tuple[str, int], str] = {}
     models: list[str] = []
-    logs = _TrainingLogs(home.root / "trainings" / run_key(run_id))
+    logs = TrainingLogs(home.root / "trainings" / run_key(run_id))
     state = "queued"
     while True:
         try:
@@ -124,7 +124,7 @@ def _print_change(
             console.print(f"            {line}", style="red", highlight=False, markup=False, soft_wrap=True)
 
 
-class _TrainingLogs:
+class TrainingLogs:
     """Reads on in every train.log of a run."""
 
     def __init__(self, directory: Path) -> None:

@@ -35,7 +35,7 @@ class UpSettings(HomeSettings):
     mlflow_port: int = Field(0, ge=0, le=65535)
     """Port of MLflow's pages; 0: the one of last time, else 5000, else a free one."""
     database: Literal["auto", "sqlite", "postgres"] = "auto"
-    """Airflow's own database. auto: what this home has, else a PostgreSQL of ours where its programs are installed, else SQLite."""
+    """Airflow's own database. auto: what this home has, or PostgreSQL where it is installed, or SQLite."""
     login: bool = True
     """Whether Airflow's pages ask for the generated password; --no-login makes everybody on this machine admin."""
     parallelism: int = Field(4, ge=1)

@@ -10,6 +10,8 @@ from pipeline.settings import SnapshotSettings
 from pipeline.snapshot.warehouse import Warehouse
 
 ROWS_AT_ONCE = 4_000_000
+DEVIATIONS = 6
+"""How far above the mean the number of draws begins. It decides the time taken, never what is drawn."""
 SCHEMA = pa.schema([("target", pa.int64()), ("position", pa.int16()), ("item", pa.int32())])
 
 
@@ -22,6 +24,7 @@ def write_candidates(warehouse: Warehouse, settings: SnapshotSettings, split: st
         split=split,
         seed=settings.seed,
         candidates=settings.candidates,
+        deviations=DEVIATIONS,
         unseen=settings.unseen,
         excluding=settings.unseen or not settings.repeats,
     )

@@ -1,6 +1,5 @@
 -- one row per last line without a line end that is no whole row: its copy was cut, whatever else it looks like
-select
-    rowid as candidate
+select rowid as candidate
 from candidates
 where
     file_number = getvariable('file_number')

@@ -10,6 +10,7 @@ with final as (
         min(source_row) as first_row,
         arg_min(raw, source_row) as first_raw
     from candidates
+    where file_number > 0
     group by file_number, reason
 )
 

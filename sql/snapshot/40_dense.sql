@@ -9,7 +9,7 @@ with final as (
         items.item,
         kept.behavior,
         kept.event_time,
-        hash(kept.user_id, kept.item_id, kept.behavior) as tie
+        hash(hash(kept.user_id, kept.item_id, kept.behavior)) as tie
     from kept
     inner join users on kept.user_id = users.user_id
     inner join items on kept.item_id = items.item_id

@@ -32,13 +32,13 @@ likely as (
     from bounded
 ),
 
--- enough draws that hardly any target comes out short: the mean, six deviations and a few
+-- enough draws that hardly a target comes out short: the mean, and as many deviations as we like
 sized as (
     select
         *,
-        cast(ceil(
-            (getvariable('candidates') + 6 * sqrt(getvariable('candidates') * (1 - accepted))) / accepted
-        ) + 8 as bigint) as needed
+        getvariable('candidates') + getvariable('deviations') * (
+            1 + sqrt(getvariable('candidates') * (1 - accepted))
+        ) as offers
     from likely
 ),
 
@@ -50,7 +50,9 @@ final as (
         history_end,
         catalog,
         seed,
-        case when surplus > 0 and 2 * needed < catalog then needed end as draws
+        case
+            when surplus >= 4 * getvariable('candidates') then cast(ceil(greatest(offers, 1) / accepted) as bigint)
+        end as draws
     from sized
     where catalog > 0
 )

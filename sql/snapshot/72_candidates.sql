@@ -2,6 +2,7 @@
 -- target
 -- items   its candidates, in the order they were drawn: the first distinct admissible ones of an endless sequence of
 --         uniform draws (how many draws were made changes nothing), or of a shuffled catalog where that is small
+-- hash(a, b) alone is hash(a) times a constant, xor hash(b): hashed once more, it is as good as random.
 with drawn as (
     select
         target,
@@ -33,7 +34,7 @@ offered as (
         user,
         item,
         history_end,
-        cast(hash(seed, position) % cast(catalog as ubigint) as integer) as candidate,
+        cast(hash(hash(seed, position)) % cast(catalog as ubigint) as integer) as candidate,
         cast(position as ubigint) as rank
     from drawn
     union all
@@ -43,7 +44,7 @@ offered as (
         item,
         history_end,
         cast(candidate as integer) as candidate,
-        hash(seed, candidate) as rank
+        hash(hash(seed, candidate)) as rank
     from shuffled
 ),
 

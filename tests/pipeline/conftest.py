@@ -1,4 +1,4 @@
-"""A dataset with a snapshot and an MLflow store, made once; a copy of the store per test."""
+"""A dataset with a snapshot and an MLflow store, made once; a copy of the store per test. And one whole night."""
 
 from pathlib import Path
 
@@ -7,6 +7,7 @@ import pytest
 from pipeline.registry import quiet_client
 from pipeline.stages.snapshot import build
 from tests.support.events import publish_events
+from tests.support.night import Night, whole_night
 from tests.support.registry import Shop
 from tests.support.tiny_snapshot import random_events, snapshot_run
 
@@ -23,3 +24,9 @@ def _shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
 def shop(_shop: Shop, tmp_path: Path) -> Shop:
     """60 users, 30 items, behaviors view, cart, buy; the data directory and the MLflow store are the test's own."""
     return _shop.in_home(tmp_path / "home")
+
+
+@pytest.fixture(scope="session")
+def night(_shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Night:
+    """From the snapshot to the report, with real processes: SASRec for two epochs and Popularity. Only read it."""
+    return whole_night(_shop.in_home(tmp_path_factory.mktemp("night") / "home"))

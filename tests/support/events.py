@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from pipeline.results import Accounts, Published
 from pipeline.storage.atomic import write_json
-from pipeline.storage.events_store import MANIFEST, EventsManifest, Partition
+from pipeline.storage.events_store import MANIFEST, EventsManifest, IdType, Partition
 
 Event = tuple[int | str, int | str, str, int | float]
 """user, item, behavior, seconds since ``EPOCH``."""
@@ -43,13 +43,14 @@ def publish_events(
         rows = list(events[number::parts])
         if not rows:
             continue
-        path = directory / f"event_date=2020-01-{number + 1:02d}" / "part.parquet"
+        day = (EPOCH + timedelta(days=number)).date()
+        path = directory / f"event_date={day}" / "part.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(_table(rows, categories or {}), path)
         times = [moment(row[3]) for row in rows]
         partitions.append(
             Partition(
-                event_date=datetime(2020, 1, number + 1, tzinfo=UTC).date(),
+                event_date=day,
                 path=path.relative_to(directory).as_posix(),
                 rows=len(rows),
                 content_digest=_digest(rows),
@@ -99,5 +100,5 @@ def _digest(rows: Sequence[Event]) -> str:
     return hashlib.sha256("\n".join(sorted(map(repr, rows))).encode()).hexdigest()
 
 
-def _id_type(values: object) -> str:
+def _id_type(values: Iterable[int | str]) -> IdType:
     return "string" if any(isinstance(value, str) for value in values) else "int64"

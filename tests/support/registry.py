@@ -40,9 +40,10 @@ class Shop:
         return Shop(self.s.model_copy(update=sections), self.built)
 
     def in_home(self, home: Path) -> "Shop":
-        """The same dataset with a data directory of its own; the MLflow store is copied, empty as it is."""
+        """The same dataset with a data directory of its own: the events and the empty MLflow store are copied."""
         home.mkdir(parents=True)
         shutil.copy(self.s.paths.root / "mlflow.db", home / "mlflow.db")
+        shutil.copytree(self.s.paths.root / "events", home / "events")
         values = self.s.model_dump() | {"home": home}
         return Shop(RetrainSettings.resolve(values, use_environment=False), self.built)
 

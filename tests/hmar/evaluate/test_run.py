@@ -10,7 +10,7 @@ import pytest
 
 from hmar.data.snapshot import Snapshot
 from hmar.evaluate.__main__ import main
-from hmar.evaluate.run import evaluate
+from hmar.evaluate.run import Evaluation, evaluate
 from hmar.evaluate.settings import EvaluateSettings
 from hmar.export import save
 from hmar.tracking.run import TrackedRun
@@ -116,6 +116,19 @@ def test_what_a_crash_left_is_finished(training: Path, snapshot: Snapshot, run: 
     repaired = evaluate(settings)
     assert not repaired.reused
     assert (first.directory / "per_target_test.parquet").read_bytes() == whole
+
+
+def test_only_the_missing_part_is_judged(training: Path, snapshot: Snapshot) -> None:
+    def evaluated(*more: str) -> Evaluation:
+        return evaluate(EvaluateSettings.resolve(arguments=words(training, snapshot, *more), use_environment=False))
+
+    first = evaluated("--parts", "validation")
+    written = (first.directory / "per_target_validation.parquet").stat().st_mtime_ns
+    both = evaluated()
+    assert not both.reused
+    assert (first.directory / "per_target_validation.parquet").stat().st_mtime_ns == written
+    assert first.metrics.items() < both.metrics.items()
+    assert evaluated("--parts", "test").reused
 
 
 def test_other_settings_or_another_model_are_another_evaluation(training: Path, snapshot: Snapshot) -> None:

@@ -1,6 +1,7 @@
 """HMAR against its equations (docstring of hmar.models.hmar), written with float64 loops over one user at a time."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from hmar.errors import SettingsError
 from hmar.losses import loss_function, total_loss
 from hmar.models.base import Vocabulary
 from hmar.models.hmar import HMAR, HMARConfig
+from tests.support.arrays import write_snapshot
 from tests.support.models import ask, build, in_double
 
 Array = NDArray[np.float64]
@@ -168,6 +170,19 @@ def test_loss(model: HMAR, shop: Snapshot) -> None:
     assert t + 1 == len(batch.next_item)
     loss = total_loss(model, loss_function("bce"), in_double(batch)).item()
     assert loss == pytest.approx(np.mean(rank) + config.theta * np.mean(classes), rel=1e-7)  # alpha is float32
+
+
+def test_without_auxiliary_behaviors_they_change_nothing(tmp_path: Path) -> None:
+    """Neither as events nor as counts."""
+    buys = [[(i % 7, 2, 10 * i) for i in range(u, u + 6)] for u in range(5)]
+    both = [[e for item, b, t in row for e in ((item, 0, t - 3), (6 - item, 1, t - 2), (item, b, t))] for row in buys]
+    scores = []
+    for name, users in (("buys", buys), ("both", both)):
+        snapshot = write_snapshot(tmp_path / name, users, items=7, held_out=0)
+        model = build("hmar", {"behaviors": "target"}, snapshot)
+        with torch.no_grad():
+            scores.append(model.score_all(*ask(model, snapshot, range(5))))
+    torch.testing.assert_close(scores[1], scores[0], rtol=1e-5, atol=1e-5)
 
 
 def test_rho_starts_at_zero(shop: Snapshot) -> None:

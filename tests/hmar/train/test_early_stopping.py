@@ -4,9 +4,10 @@ from hmar.train.early_stopping import EarlyStopping
 def test_stops_after_patience_evaluations_without_a_better_one() -> None:
     stopping = EarlyStopping(patience=2)
     assert [stopping.update(epoch, value) for epoch, value in [(1, 0.1), (2, 0.3), (3, 0.2)]] == [True, True, False]
-    assert not stopping.exhausted
+    enough = [stopping.exhausted]
     stopping.update(4, 0.1)
-    assert stopping.exhausted
+    enough.append(stopping.exhausted)
+    assert enough == [False, True]
     assert (stopping.best, stopping.best_epoch) == (0.3, 2)
 
 

@@ -12,7 +12,7 @@ from filelock import FileLock
 from hmar.data.snapshot import Snapshot
 from hmar.errors import BusyError, DataError, Interrupted, ServiceError, SettingsError
 from hmar.export import load
-from hmar.train import session as session_module
+from hmar.tracking.run import TrackedRun
 from hmar.train.directory import RunRecord, TrainingDirectory, read_record
 from hmar.train.session import train
 from hmar.train.settings import TrainSettings
@@ -252,7 +252,7 @@ def test_a_death_after_the_model_was_logged_logs_no_second_one(
     def die(self: Any, status: str) -> None:
         raise Interrupted("now")
 
-    monkeypatch.setattr(session_module.TrackedRun, "finish", die)
+    monkeypatch.setattr(TrackedRun, "finish", die)
     with pytest.raises(Interrupted):
         train(settings, StopSignal())
     monkeypatch.undo()

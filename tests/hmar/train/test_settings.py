@@ -28,6 +28,7 @@ def resolve(**values: object) -> TrainSettings:
         ({"loss": "cross-entropy"}, ["loss", "did you mean 'cross_entropy'"]),
         ({"split": "random"}, ["split", "leave_one_out"]),
         ({"preset": "movielense"}, ["preset", "did you mean 'movielens'"]),
+        ({"max_length": 201}, ["max_length", "200 positions", "config.positions"]),
         ({"betas": [0.9, 1.0]}, ["betas", "[0, 1)"]),
         ({"tracking": {"url": "x"}}, ["tracking.url", "did you mean 'uri'"]),
     ],

@@ -1,0 +1,92 @@
+"""What ``hmar trigger`` sends, and what the terminal shows of what comes back."""
+
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from hmar.errors import ServiceError, SettingsError
+from pipeline.cli import main
+from pipeline.form import resolve
+from pipeline.home import Home
+from pipeline.results import Evaluated
+from pipeline.services.client import AirflowClient
+from pipeline.services.control import client
+from pipeline.services.follow import TrainingLogs, metrics_table
+from pipeline.services.ports import any_free
+from pipeline.services.trigger import TriggerSettings, conf
+
+
+def sent(*words: str) -> dict[str, object]:
+    return conf(TriggerSettings.resolve(arguments=list(words)))
+
+
+def test_only_what_was_chosen_is_sent() -> None:
+    assert sent("--dataset", "movielens", "--raw", "/data") == {"dataset": "movielens", "raw": "/data"}
+
+
+def test_choices_are_sent_nested_as_in_a_settings_file_and_mean_the_same() -> None:
+    words = ["--dataset", "taobao", "--raw", "/data", "--snapshot.k-core.user", "5", "--models", "recent", "--follow"]
+    chosen = sent(*words)
+    assert chosen == {
+        "dataset": "taobao",
+        "raw": "/data",
+        "models": ["recent"],
+        "snapshot": {"k_core": {"user": 5}},
+    }
+    s = resolve(chosen)
+    assert (s.snapshot.k_core.user, s.snapshot.target, s.models) == (5, "buy", ("recent",))
+
+
+def test_a_relative_path_is_made_absolute_for_airflow_stands_elsewhere() -> None:
+    assert sent("--dataset", "movielens", "--raw", "data")["raw"] == str(Path("data").absolute())
+
+
+def test_where_things_lie_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HMAR_HOME", "/elsewhere")
+    monkeypatch.setenv("HMAR_SEED", "3")
+    assert sent("--dataset", "movielens", "--raw", "/data") == {"dataset": "movielens", "raw": "/data", "seed": 3}
+
+
+def test_a_typo_is_refused_here(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["trigger", "--dataset", "movielens", "--raw", "/d", "--modles", "hmar"]) == SettingsError.exit_code
+    assert "did you mean '--models'" in capsys.readouterr().err
+
+
+def test_nothing_was_started(tmp_path: Path) -> None:
+    with pytest.raises(ServiceError, match="hmar up"):
+        client(Home(tmp_path))
+
+
+def test_nobody_answers() -> None:
+    address = f"http://127.0.0.1:{any_free()}"
+    with AirflowClient(address) as api, pytest.raises(ServiceError, match=f"airflow at {address}: does not answer"):
+        api.health()
+
+
+def test_best_model_stands_first_and_a_missing_part_stays_blank() -> None:
+    def one(model: str, **metrics: dict[str, float]) -> Evaluated:
+        return Evaluated(model=model, directory=Path(), mlflow_run="", metrics=metrics)
+
+    results = [
+        one("popularity", validation={"ndcg@10": 0.3, "hr@10": 0.4, "mrr": 0.2}, test={"ndcg@10": 0.1}),
+        one("hmar", validation={"ndcg@10": 0.2}, test={"ndcg@10": 0.25}),
+    ]
+    console = Console(width=120)
+    with console.capture() as captured:
+        console.print(metrics_table(results))
+    rows = [line.split() for line in captured.get().splitlines() if line.split()[:1] in (["hmar"], ["popularity"])]
+    assert rows == [["hmar", "0.2000", "0.2500"], ["popularity", "0.3000", "0.4000", "0.2000", "0.1000"]]
+
+
+def test_training_lines_come_once_and_whole(tmp_path: Path) -> None:
+    logs = TrainingLogs(tmp_path)
+    assert logs.new_lines() == []
+    (tmp_path / "hmar").mkdir()
+    log = tmp_path / "hmar" / "train.log"
+    log.write_text("2026-01-02 03:04:05,678 INFO hmar.train: epoch 1/2 lo")
+    assert logs.new_lines() == []
+    with log.open("a") as stream:
+        stream.write("ss 0.5\nsecond line\nthird")
+    assert logs.new_lines() == ["hmar: epoch 1/2 loss 0.5", "hmar: second line"]
+    assert logs.new_lines() == []
