@@ -68,7 +68,8 @@ def table(
 
 
 def _highest(numbers: list[Number | None]) -> float | None:
-    return max((number.value for number in numbers if number is not None), default=None)
+    """None where nobody scored: zeros are not the best of anything."""
+    return max((number.value for number in numbers if number is not None and number.value > 0), default=None)
 
 
 def tables(s: RetrainSettings, metrics: dict[str, dict[str, float]], protocol: str) -> list[Table]:

@@ -80,7 +80,7 @@ def _funnel(world: World, rng: np.random.Generator, views: Events, tastes: Float
     def wait(events: Events, seconds: float) -> Floats:
         return rng.exponential(seconds, len(events))
 
-    again = some(views, 0.12)
+    again = some(views, 0.1)
     revisits = again.later(PV, wait(again, 0.7 * DAY))
     looks = together([views, revisits])
     # From 0.5 for what the user cares least about to 1.5 for the favorite cluster.
@@ -88,9 +88,9 @@ def _funnel(world: World, rng: np.random.Generator, views: Events, tastes: Float
 
     liked = some(looks, 0.035 * cares)
     favorites = liked.later(FAV, wait(liked, 30))
-    wanted = some(looks, 0.06 * cares)
+    wanted = some(looks, 0.07 * cares)
     carts = wanted.later(CART, wait(wanted, 45))
-    soon, someday = some(carts, 0.18), some(carts, 0.24)
+    soon, someday = some(carts, 0.08), some(carts, 0.3)
     impulse = some(looks, 0.006 * cares)
     fond = some(favorites, 0.06)
     buys = together(
@@ -101,11 +101,11 @@ def _funnel(world: World, rng: np.random.Generator, views: Events, tastes: Float
             fond.later(BUY, wait(fond, DAY)),
         ]
     )
-    checked = some(buys, 0.3)
+    checked = some(buys, 0.2)
     last_looks = Events(
         checked.user, checked.item, np.full(len(checked), PV), checked.time - rng.integers(5, 40, len(checked))
     )
-    matching = some(buys, 0.45)
+    matching = some(buys, 0.6)
     matching = Events(matching.user, world.successors[matching.item, 0], matching.behavior, matching.time)
     repeated = some(buys, 0.06)
     return [

@@ -107,7 +107,10 @@ def _shrink_to_core(warehouse: Warehouse) -> None:
 
 def _packed_is_safe(warehouse: Warehouse, settings: SnapshotSettings) -> bool:
     warehouse.table("41_heaviest")
-    worst = warehouse.rows("select user_id, item_id, behavior, events from heaviest order by events desc, user_id, item_id, behavior limit 1")
+    worst = warehouse.rows(
+        "select user_id, item_id, behavior, events from heaviest "
+        "order by events desc, user_id, item_id, behavior limit 1"
+    )
     if worst and worst[0][3] > SLOT_LIMIT:
         user, item, code, count = worst[0]
         raise DataError(

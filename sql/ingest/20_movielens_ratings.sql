@@ -38,8 +38,10 @@ final as (
         fault,
         try_cast(parts[1] as bigint) as user_id,
         try_cast(parts[2] as bigint) as item_id,
-        case when rating <= 2 then 'dislike' when rating < 4 then 'neutral' else 'like' end as behavior,
-        try_cast(parts[4] as bigint) as seconds,
+        cast(
+            case when rating <= 2 then 'dislike' when rating < 4 then 'neutral' else 'like' end as behavior
+        ) as behavior,
+        try_cast(parts[4] as uinteger) as seconds,
         cast(null as bigint) as category_id,
         rating as value
     from faults

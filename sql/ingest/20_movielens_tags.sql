@@ -27,8 +27,8 @@ final as (
         fault,
         try_cast(parts[1] as bigint) as user_id,
         try_cast(parts[2] as bigint) as item_id,
-        'tag' as behavior,
-        try_cast(parts[-1] as bigint) as seconds,
+        cast('tag' as behavior) as behavior,
+        try_cast(parts[-1] as uinteger) as seconds,
         cast(null as bigint) as category_id,
         cast(null as double) as value
     from faults

@@ -34,8 +34,8 @@ final as (
         fault,
         try_cast(parts[1] as bigint) as user_id,
         try_cast(parts[2] as bigint) as item_id,
-        parts[4] as behavior,
-        try_cast(parts[5] as bigint) as seconds,
+        try_cast(parts[4] as behavior) as behavior,
+        try_cast(parts[5] as uinteger) as seconds,
         try_cast(parts[3] as bigint) as category_id,
         cast(null as double) as value
     from faults

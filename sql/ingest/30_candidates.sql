@@ -2,15 +2,15 @@
 -- reason           why the line is no event; null: it is one, unless it turns out to be a duplicate
 -- outside_window   whether its time is outside [since, until), whatever the settings do about that
 -- event_date       first day of its partition
--- raw              the line, for rejected rows only
+-- raw              the line, for rejected rows only; their other columns mean nothing
 with timed as (
     select
         *,
-        case when fault is null then make_timestamptz(seconds * 1000000) end as event_time,
-        fault is null and (
-            coalesce(seconds < getvariable('since'), false)
-            or coalesce(seconds >= getvariable('until'), false)
-        ) as outside_window
+        -- 32 bits of seconds reach beyond 2099, so nothing here can overflow.
+        make_timestamptz(cast(seconds as bigint) * 1000000) as event_time,
+        date '1970-01-01' + cast(seconds // 86400 as integer) as event_day,
+        coalesce(seconds < getvariable('since') or seconds >= getvariable('until'), false)
+        and fault is null as outside_window
     from parsed
 ),
 
@@ -32,18 +32,15 @@ final as (
         outside_window,
         user_id,
         item_id,
-        if(reason is null, cast(behavior as behavior), null) as behavior,
+        behavior,
         event_time,
         category_id,
         value,
-        if(
-            reason is null,
-            cast(date_trunc(
-                getvariable('partition'), date '1970-01-01' + cast(seconds // 86400 as integer)
-            ) as date),
-            null
-        ) as event_date,
-        if(reason is null, null, line) as raw
+        case getvariable('partition')
+            when 'day' then event_day
+            else cast(date_trunc(getvariable('partition'), event_day) as date)
+        end as event_date,
+        case when reason is not null then line end as raw
     from judged
 )
 

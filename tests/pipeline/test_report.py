@@ -7,7 +7,8 @@ import pytest
 
 from pipeline.judged import read_report
 from pipeline.report import figures
-from pipeline.report.content import clock
+from pipeline.report.content import clock, gather
+from pipeline.report.page import render
 from pipeline.report.tables import Number, table
 from tests.support.night import RUN, Night
 from tests.support.registry import Shop
@@ -87,7 +88,16 @@ def test_report_is_an_artifact_of_the_nominees_run(night: Night) -> None:
     assert [one.path for one in client.list_artifacts(night.registered.mlflow_run, "report")] == ["report/report.html"]
 
 
-def test_what_comes_from_data_is_escaped() -> None:
+@pytest.mark.slow
+def test_what_comes_from_data_is_escaped(night: Night) -> None:
+    content = gather(night.s, RUN, night.built, list(night.evaluated.values()), night.promoted)
+    hostile = "<script>alert(1)</script>"
+    content["settings"]["name"] = content["decision"]["reason"] = content["run"] = hostile
+    assert "<script" not in render(content)
+    assert render(content).count("&lt;script&gt;") == 4
+
+
+def test_labels_of_figures_are_escaped() -> None:
     svg = figures.bars({"<script>alert(1)</script>": 3})
     assert "<script>" not in svg
 

@@ -157,8 +157,7 @@ def test_an_item_used_up_before_is_no_target(tmp_path: Path) -> None:
     ]
     snapshot = make_snapshot(tmp_path, events, repeats=False, consumed_by=("cart", "buy"))
     picked = {
-        part: snapshot.items["item_id"].take(snapshot.targets("leave_one_out", part).item).to_pylist()
-        for part in PARTS
+        part: snapshot.items["item_id"].take(snapshot.targets("leave_one_out", part).item).to_pylist() for part in PARTS
     }
     assert picked == {"validation": [11], "test": [13]}
 
@@ -222,7 +221,7 @@ def one_line(error: pytest.ExceptionInfo[BaseException]) -> str:
         ([(1, 2, "buy", 3)], {"k_core": {"user": 2}}, DataError, "snapshot.k_core: no user with 2 events"),
         ([(1, 2, "buy", 3)], {"behaviors": ()}, SettingsError, "snapshot.behaviors: is empty, name the behaviors"),
         ([(1, 2, "buy", 3)], {"target": ""}, SettingsError, "snapshot.target: is empty"),
-        ([(1, 2, "buy", 3)], {"behaviors": tuple("abcdefgh") + ("buy",)}, SettingsError, "at most 8"),
+        ([(1, 2, "buy", 3)], {"behaviors": (*"abcdefgh", "buy")}, SettingsError, "at most 8"),
         (
             [(1, 2, "view", 3), (1, 2, "buy", 4)],
             {"repeats": False},
@@ -388,9 +387,7 @@ def test_few_candidates_are_the_beginning_of_many(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("deviations", [-9, 0, 40])
-def test_number_of_draws_changes_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deviations: float
-) -> None:
+def test_number_of_draws_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deviations: float) -> None:
     options: dict[str, Any] = {"candidates": 60, "unseen": True}
     usual = drawn_items(make_snapshot(tmp_path, large_catalog(30, 400), **options))
     monkeypatch.setattr("pipeline.snapshot.candidates.DEVIATIONS", deviations)

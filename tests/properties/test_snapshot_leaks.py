@@ -30,7 +30,8 @@ def events_in(first: int, last: int) -> st.SearchStrategy[list[Event]]:
 def two_futures(draw: st.DrawFn) -> tuple[list[Event], list[Event]]:
     """Two logs with one past before CUT and different events from CUT on."""
     past = draw(events_in(0, CUT - 1)) + BOUGHT
-    return tuple(list(dict.fromkeys(past + draw(events_in(CUT, 2 * CUT)))) for _ in range(2))
+    one, other = draw(events_in(CUT, 2 * CUT)), draw(events_in(CUT, 2 * CUT))
+    return list(dict.fromkeys(past + one)), list(dict.fromkeys(past + other))
 
 
 def evidence(snapshot: Snapshot) -> dict[tuple[Any, ...], tuple[Any, ...]]:

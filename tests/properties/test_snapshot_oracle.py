@@ -44,9 +44,9 @@ def hash_ties(events: list[Event], behaviors: tuple[str, ...]) -> dict[tuple[Any
     question = f"select hash(hash(cast(? as {kind}), cast(? as {item_kind}), cast(? as utinyint)))"
     with duckdb.connect() as connection:
         return {
-            (user, item, behavior): connection.execute(
-                question, [user, item, behaviors.index(behavior)]
-            ).fetchall()[0][0]
+            (user, item, behavior): connection.execute(question, [user, item, behaviors.index(behavior)]).fetchall()[0][
+                0
+            ]
             for user, item, behavior, _ in events
         }
 
@@ -85,7 +85,7 @@ def test_snapshot_is_what_the_oracle_says(
     ties = hash_ties(events, SHOP)
     used_by = () if repeats else consumed_by
     expected = expect(events, SHOP, "buy", used_by, core, lambda event: ties[event[:3]])
-    options = {"k_core": {"user": core[0], "item": core[1]}, "unseen": unseen, "candidates": candidates}
+    options: dict[str, Any] = {"k_core": {"user": core[0], "item": core[1]}, "unseen": unseen, "candidates": candidates}
     with tempfile.TemporaryDirectory() as home:
         try:
             snapshot = make_snapshot(Path(home), events, repeats=repeats, consumed_by=used_by, **options)
@@ -106,9 +106,7 @@ def compare_events(snapshot: Snapshot, expected: Expected) -> None:
     assert stored == [row for user in expected.users for row in expected.hbi[user]]
 
 
-def compare_split(
-    snapshot: Snapshot, expected: Expected, split: str, used_by: tuple[str, ...], unseen: bool
-) -> None:
+def compare_split(snapshot: Snapshot, expected: Expected, split: str, used_by: tuple[str, ...], unseen: bool) -> None:
     users, items = expected.users, expected.items
     offsets, flat = snapshot.offsets, [event for user in users for event in expected.sequences[user]]
     ends = snapshot.train_end(split)

@@ -37,7 +37,9 @@ def expect(
     first_user, first_item = first_times(kept, 0), first_times(kept, 1)
     order = lambda event: (event[3], behaviors.index(event[2]), tie(event))  # noqa: E731
     sequences = {user: sorted((e for e in kept if e[0] == user), key=order) for user in first_user}
-    hbi = {user: [counts(own[: n + 1], own[n][1], behaviors) for n in range(len(own))] for user, own in sequences.items()}
+    hbi = {
+        user: [counts(own[: n + 1], own[n][1], behaviors) for n in range(len(own))] for user, own in sequences.items()
+    }
     eligible = {
         user: [e for n, e in enumerate(own) if e[2] == target and not any(used(p, e[1], consumed_by) for p in own[:n])]
         for user, own in sequences.items()
