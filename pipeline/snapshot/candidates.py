@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from pipeline.settings import SnapshotSettings
 from pipeline.snapshot.warehouse import Warehouse
@@ -34,31 +35,40 @@ def write_candidates(warehouse: Warehouse, settings: SnapshotSettings, split: st
         for first in range(0, total, stretch):
             end = min(first + stretch, total)
             warehouse.set(first_target=first, end_target=end)
-            writer.write_table(_draw(warehouse, settings.candidates, first, end), row_group_size=1_000_000)
+            items = _draw(warehouse, settings.candidates, first, end)
+            writer.write_table(_flat(items, first), row_group_size=1_000_000)
 
 
-def _draw(warehouse: Warehouse, wanted: int, first: int, end: int) -> pa.Table:
+def _draw(warehouse: Warehouse, wanted: int, first: int, end: int) -> NDArray[np.int32]:
+    """The candidates of targets first : end, [end - first, wanted]; -1 after the last where there are fewer."""
+    items = np.full((end - first, wanted), -1, np.int32)
     warehouse.table("70_candidate_plan")
     warehouse.table("71_taken")
-    warehouse.table("72_candidates", "drawn")
-    warehouse.table("73_short")
-    while warehouse.value("select count(*) from short"):
-        warehouse.table_of("candidate_plan", "select * from short")
-        warehouse.table("72_candidates", "redrawn")
-        warehouse.table_of(
-            "drawn", "select * from drawn anti join short using (target) union all select * from redrawn"
+    warehouse.view("72_candidates", "offers")
+    while True:
+        offers = warehouse.arrow(
+            f"select cast(target - {first} as integer) as row, candidate from offers order by row, rank, candidate"
         )
-        warehouse.table("73_short")
-    lists = warehouse.arrow(
-        f"select list_resize(coalesce(items, []), {wanted}) as items from targets left join drawn using (target) "
-        f"where target >= {first} and target < {end} order by target"
-    )
-    count = end - first
+        row, candidate = (offers.column(name).to_numpy() for name in ("row", "candidate"))
+        found = np.bincount(row, minlength=len(items))
+        position = np.arange(len(row)) - np.repeat(np.cumsum(found) - found, found)
+        kept = position < wanted
+        items[row[kept], position[kept]] = candidate[kept]
+        drawn = warehouse.arrow("select target from candidate_plan where draws is not null").column("target").to_numpy()
+        short = drawn[found[drawn - first] < wanted]
+        if not len(short):
+            return items
+        warehouse.set(short=short.tolist())
+        warehouse.table("73_short", "candidate_plan")
+
+
+def _flat(items: NDArray[np.int32], first: int) -> pa.Table:
+    targets, wanted = items.shape
     return pa.table(
         [
-            np.repeat(np.arange(first, end, dtype=np.int64), wanted),
-            np.tile(np.arange(wanted, dtype=np.int16), count),
-            pa.concat_arrays([chunk.flatten() for chunk in lists.column("items").chunks]),
+            np.repeat(np.arange(first, first + targets, dtype=np.int64), wanted),
+            np.tile(np.arange(wanted, dtype=np.int16), targets),
+            pa.array(items.ravel(), mask=items.ravel() < 0),
         ],
         schema=SCHEMA,
     )

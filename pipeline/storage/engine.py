@@ -8,6 +8,7 @@ from pathlib import Path
 
 import duckdb
 
+from hmar.errors import SettingsError
 from pipeline.settings import EngineSettings
 from pipeline.storage.atomic import TEMPORARY, storage_errors
 
@@ -18,6 +19,7 @@ def connect(settings: EngineSettings, spill_parent: Path) -> Iterator[duckdb.Duc
 
     Raises:
         StorageError: the disk filled up or refused while the block ran.
+        SettingsError: the memory limit is too low for the work of the block.
     """
     spill_parent.mkdir(parents=True, exist_ok=True)
     spill = spill_parent / f"{TEMPORARY}spill-{uuid.uuid4().hex[:8]}"
@@ -34,6 +36,11 @@ def connect(settings: EngineSettings, spill_parent: Path) -> Iterator[duckdb.Duc
         with storage_errors(spill_parent):
             connection.execute("set timezone = 'UTC'")
             yield connection
+    except duckdb.OutOfMemoryException as error:
+        raise SettingsError(
+            f"engine.memory_limit: {settings.memory_limit} is too little for {settings.threads} threads on this log; "
+            "raise it or lower engine.threads"
+        ) from error
     finally:
         connection.close()
         shutil.rmtree(spill, ignore_errors=True)

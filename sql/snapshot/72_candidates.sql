@@ -1,7 +1,9 @@
--- one row per target of the plan
+-- one row per target of the plan and item offered to it (view)
 -- target
--- items   its candidates, in the order they were drawn: the first distinct admissible ones of an endless sequence of
---         uniform draws (how many draws were made changes nothing), or of a shuffled catalog where that is small
+-- candidate   an admissible item, each once
+-- rank        a target's candidates are those of lowest (rank, candidate): the first distinct admissible ones of an
+--             endless sequence of uniform draws (how many draws were made changes nothing), or of a shuffled catalog
+--             where that is small
 -- hash(a, b) alone is hash(a) times a constant, xor hash(b): hashed once more, it is as good as random.
 with drawn as (
     select
@@ -35,7 +37,7 @@ offered as (
         item,
         history_end,
         cast(hash(hash(seed, position)) % cast(catalog as ubigint) as integer) as candidate,
-        cast(position as ubigint) as rank
+        cast(position as uinteger) as rank
     from drawn
     union all
     select
@@ -44,7 +46,7 @@ offered as (
         item,
         history_end,
         cast(candidate as integer) as candidate,
-        hash(hash(seed, candidate)) as rank
+        cast(hash(hash(seed, candidate)) >> 32 as uinteger) as rank
     from shuffled
 ),
 
@@ -58,21 +60,13 @@ admissible as (
     where offered.candidate != offered.item and (taken.since is null or taken.since >= offered.history_end)
 ),
 
-once as (
+final as (
     select
         target,
         candidate,
         min(rank) as rank
     from admissible
     group by target, candidate
-),
-
-final as (
-    select
-        target,
-        arg_min(candidate, rank, getvariable('candidates')) as items
-    from once
-    group by target
 )
 
 select * from final

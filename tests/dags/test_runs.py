@@ -1,5 +1,6 @@
 """The DAGs run, task by task, in this process: no scheduler, but Airflow's own machinery and the real stages."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,22 +11,30 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
-def database() -> None:
-    """Tables in the metadata database of the tests' own AIRFLOW_HOME, and the pool."""
+def database(dags_directory: Path) -> Iterator[None]:
+    """Tables in the metadata database of the tests' own AIRFLOW_HOME, the pool, and the DAGs as a bundle."""
     from airflow.models.pool import Pool
     from airflow.utils.db import initdb
 
-    initdb()
-    Pool.create_or_update_pool("gpu", slots=1, description="", include_deferred=False)
+    bundle = {
+        "name": "hmar",
+        "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle",
+        "kwargs": {"path": str(dags_directory)},
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST", json.dumps([bundle]))
+        initdb()
+        Pool.create_or_update_pool("gpu", slots=1, description="", include_deferred=False)
+        yield
 
 
 @pytest.fixture
-def bag(database: None, dags_directory: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def bag(database: None, dags_directory: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     from airflow.dag_processing.dagbag import DagBag
 
     monkeypatch.setenv("HMAR_HOME", str(home))
     monkeypatch.setenv("HMAR_RETRY_SECONDS", "0")
-    yield DagBag(dags_directory, known_pools={"default_pool", "gpu"})
+    return DagBag(dags_directory, known_pools={"default_pool", "gpu"})
 
 
 def results(run: Any, task_id: str) -> Any:

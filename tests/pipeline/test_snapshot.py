@@ -183,6 +183,21 @@ def naive_hbi(snapshot: Snapshot) -> np.ndarray:
     return np.array(rows)
 
 
+def test_order_inside_a_tie_is_neutral(tmp_path: Path) -> None:
+    """Events of one time stand in funnel order; inside a behavior no item comes first more often than another."""
+    from scipy.stats import chisquare
+
+    events: list[Event] = [(user, item, "buy", 1) for user in range(600) for item in range(6)]
+    views: list[Event] = [(user, 9, "view", 1) for user in range(600)]
+    snapshot = make_snapshot(tmp_path, events + views)
+    rows = snapshot.item.reshape(600, 7)
+    view = snapshot.items["item_id"].to_pylist().index(9)
+    assert (rows[:, 0] == view).all()
+    for position in range(1, 7):
+        counts = np.bincount(rows[:, position], minlength=7)
+        assert chisquare(np.delete(counts, view)).pvalue > 1e-4
+
+
 @pytest.mark.parametrize("kinds", [1, 2, 4, 5, 8])
 def test_hbi_for_any_number_of_behaviors(tmp_path: Path, kinds: int) -> None:
     behaviors = tuple(f"kind {n}" for n in range(kinds))
@@ -248,6 +263,12 @@ def test_missing_events_are_named(tmp_path: Path) -> None:
     next((tmp_path / "elsewhere").glob("*/part.parquet")).unlink()
     with pytest.raises(DataError, match=r"part\.parquet: named by the manifest but missing"):
         build(s, published)
+
+
+def test_too_little_memory_is_a_setting_to_raise(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"engine\.memory_limit: 3MB is too little for 4 threads") as error:
+        make_snapshot(tmp_path, LOG, memory_limit="3MB", threads=4)
+    one_line(error)
 
 
 def test_one_writer_per_dataset(tmp_path: Path) -> None:
