@@ -21,12 +21,16 @@ DATASET ?= taobao
 # A log that is quickly learned from, with some of every flaw that real ones have.
 DEMO_LOG := --users 1500 --items 800 --seed 1 --dirt.duplicates 20 --dirt.outside-window 6 --dirt.unknown-codes 4 \
     --dirt.short-lines 3 --dirt.cut-last-line
-# Small batches and a high rate for a small log; the presets have the papers' settings. HMAR sees all events as they
-# come, purchases of seen items among them, so its negatives must be allowed to be seen items too.
-DEMO_TRAIN ?= {"max_epochs": 25, "patience": 8, "batch_size": 32, "lr": 0.002, "max_length": 80}
-DEMO_OVERRIDES ?= {"hmar": {"lr": 0.004, "negatives": 8, "negatives_from": "uniform", "config": {"d": 48, "dropout": 0.2}}}
-# A log of your own: make demo DATASET=movielens RAW=path/to/ml-100k
+# A log of your own, with the settings of its preset: make demo DATASET=movielens RAW=path/to/ml-100k
 RAW ?=
+ifeq ($(RAW),)
+# Small batches and a high rate for a small log; the presets have the papers' settings.
+DEMO_TRAIN ?= {"max_epochs": 12, "patience": 3, "batch_size": 32, "lr": 0.002, "max_length": 80}
+DEMO_OVERRIDES ?= {"hmar": {"max_epochs": 20, "patience": 8, "lr": 0.004, "negatives": 8, \
+    "config": {"d": 48, "dropout": 0.2}}}
+endif
+DEMO_TRAIN ?= {}
+DEMO_OVERRIDES ?= {}
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -53,7 +57,7 @@ $(STAMP): requirements.lock pyproject.toml Makefile
 demo: setup ## A whole run through Airflow on a generated log, or on RAW=... DATASET=...; services stay up
 	@raw="$(RAW)"; \
 	if [[ -z $$raw ]]; then raw="$(DEMO_HOME)/raw/$(DATASET)"; $(BIN)/hmar simulate --source $(DATASET) --out "$$raw" $(DEMO_LOG); fi; \
-	$(BIN)/hmar up --home $(DEMO_HOME); \
+	$(BIN)/hmar up --home $(DEMO_HOME) --database sqlite; \
 	$(BIN)/hmar trigger --home $(DEMO_HOME) --dataset $(DATASET) --raw "$$raw" --train '$(DEMO_TRAIN)' \
 	    --overrides '$(DEMO_OVERRIDES)' --follow; \
 	user=$$($(BIN)/python -c 'import json, pathlib, sys; import pyarrow.parquet as pq; at = pathlib.Path(sys.argv[1]); \
