@@ -66,12 +66,11 @@ def measure(s: QualitySettings) -> dict[str, Any]:
     Raises:
         HmarError: of the stage that failed.
     """
-    from pipeline.stages.ingest import land
-    from pipeline.stages.validate import validate
-
     from hmar.models import model_class
     from pipeline.preflight import check
+    from pipeline.stages.ingest import land
     from pipeline.stages.snapshot import build
+    from pipeline.stages.validate import validate
 
     check(s)
     published = validate(s, land(s))

@@ -1,6 +1,7 @@
 """``python -m hmar.train --model hmar --snapshot DIR --out DIR ...``: see ``--help``."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -13,6 +14,9 @@ def main(arguments: Sequence[str]) -> int:
     """Train; returns the exit code (:mod:`hmar.errors`). An error is one line on stderr, its traceback in train.log."""
     stop = StopSignal()
     stop.install()
+    # Read when torch is imported, below. By default waiting threads spin: with one process more than there are cores,
+    # the spinning of each takes the time of the others' work, and training is several times slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         settings = parse(arguments)
         from hmar.train.session import train
