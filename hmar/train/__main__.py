@@ -23,13 +23,19 @@ def main(arguments: Sequence[str]) -> int:
 
         train(settings, stop)
     except HmarError as error:
-        print(f"error: {'; '.join(str(error).splitlines())}", file=sys.stderr)
-        return error.exit_code
+        return _failed(error)
     except Exception as error:
+        if stop.requested:  # what the signal raised was caught by a library, which raised an error of its own
+            return _failed(stop.interrupted())
         reason = " ".join(str(error).split())
         print(f"error: unexpected {type(error).__name__}: {reason}; train.log has the traceback", file=sys.stderr)
         return HmarError.exit_code
     return 0
+
+
+def _failed(error: HmarError) -> int:
+    print(f"error: {'; '.join(str(error).splitlines())}", file=sys.stderr)
+    return error.exit_code
 
 
 def parse(arguments: Sequence[str]) -> TrainSettings:

@@ -135,7 +135,7 @@ def test_asked_to_stop_it_writes_a_checkpoint_and_goes_on(snapshot: Path, straig
         assert re.fullmatch(
             rf"error: stopped by {number.name}( after .*, checkpoint written)?; the same command continues .*\n", err
         )
-        assert seconds < 5
+        assert seconds < 30  # a second or two; the bound is for a machine that is busy with other tests
         assert read_record(training.out).status == "interrupted"
         assert list((training.out / "checkpoints").glob("*.pt"))
     code, out, err = training.run()

@@ -30,7 +30,8 @@ def test_without_a_terminal_there_is_one_line_per_interval() -> None:
     ]
 
 
-def test_a_terminal_gets_a_bar_with_loss_speed_and_eta() -> None:
+def test_a_terminal_gets_a_bar_with_loss_speed_and_eta(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
     shown, stream = console(terminal=True)
     with Reporter(log_seconds=1000, max_epochs=5, console=shown) as reporter:
         assert reporter.due()
