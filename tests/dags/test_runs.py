@@ -50,7 +50,8 @@ def test_retrain_ends_with_a_champion_and_recommendations(bag: Any, home: Path, 
     run = bag.dags["hmar_retrain"].test(run_conf=conf)
     assert {str(one.state) for one in run.get_task_instances()} == {"success"}
     promoted = results(run, "promote")
-    champion = MlflowClient(Home(home).mlflow_uri).get_model_version_by_alias(promoted["name"], "champion")
+    store = Home(home).mlflow_uri
+    champion = MlflowClient(store, registry_uri=store).get_model_version_by_alias(promoted["name"], "champion")
     assert str(champion.version) == promoted["champion"]
     recommended = results(run, "recommend")
     assert recommended["rows"] == 3 * recommended["users"]

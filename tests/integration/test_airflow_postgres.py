@@ -83,7 +83,7 @@ def test_published_events_start_the_retraining_and_it_ends_with_a_champion(
     assert settled(api, "hmar_retrain_shop", run_id) == "success", failures(api, "hmar_retrain_shop", run_id)
     assert api.result("hmar_retrain_shop", run_id, "ingest")["reused"]
     promoted = api.result("hmar_retrain_shop", run_id, "promote")
-    client = MlflowClient(services.state.mlflow)
+    client = MlflowClient(services.state.mlflow, registry_uri=services.state.mlflow)
     champion = client.get_model_version_by_alias(promoted["name"], "champion")
     assert str(champion.version) == promoted["champion"]
 

@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 def mlflow_client(services: Services) -> Any:
     from mlflow import MlflowClient
 
-    return MlflowClient(services.home.mlflow_uri)
+    return MlflowClient(services.home.mlflow_uri, registry_uri=services.home.mlflow_uri)
 
 
 def evaluated(services: Services, run_id: str) -> dict[str, Evaluated]:
