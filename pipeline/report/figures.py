@@ -74,6 +74,24 @@ def bars(counts: Mapping[str, float]) -> str:
     return _svg(figure, None, "behavior mix")
 
 
+def stacked(counts: Mapping[str, Mapping[str, int]], names: Sequence[str]) -> str:
+    """One column per key of ``counts``, in its order, of the numbers by name; for events over time."""
+    if not counts:
+        return ""
+    figure, axes = _canvas(5.6, 3.2)
+    below = [0] * len(counts)
+    for place, name in enumerate(names):
+        heights = [column.get(name, 0) for column in counts.values()]
+        axes.bar(range(len(counts)), heights, bottom=below, color=COLORS[place % len(COLORS)], width=0.8, label=name)
+        below = [low + height for low, height in zip(below, heights, strict=True)]
+    step = max(1, len(counts) // 6)
+    shown = range(0, len(counts), step)
+    labels = list(counts)
+    axes.set_xticks(list(shown), [labels[place] for place in shown], rotation=30, ha="right")
+    axes.yaxis.set_major_formatter("{x:,.0f}")
+    return _svg(figure, axes, "over time")
+
+
 def _canvas(width: float, height: float) -> "tuple[Figure, Axes]":
     from matplotlib.figure import Figure
 

@@ -3,33 +3,20 @@
 from pathlib import Path
 from typing import Any
 
+from pipeline.pages import render as pages
 from pipeline.report.content import clock
 from pipeline.report.tables import Number
 
-_TEMPLATES = Path(__file__).parent
+_TEMPLATE = Path(__file__).parent / "report.html.j2"
 
 
 def render(content: dict[str, Any]) -> str:
-    """The page. Everything that comes from data or settings is escaped; only our own SVG is not.
+    """The page of a run.
 
     Raises:
         jinja2.UndefinedError: the template names something that ``content`` lacks.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from markupsafe import Markup
-
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["count"] = lambda value: f"{value:,}"
-    environment.filters["clock"] = clock
-    environment.filters["metric"] = _metric
-    environment.filters["svg"] = Markup
-    return environment.get_template("report.html.j2").render(**content)
+    return pages.render(_TEMPLATE, content, {"clock": clock, "metric": _metric})
 
 
 def _metric(number: Number | None) -> str:

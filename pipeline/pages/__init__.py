@@ -1,0 +1,1 @@
+"""Self-contained HTML pages: one look, no address from outside."""
