@@ -4,7 +4,8 @@
 >>> raw = simulate("taobao", Path("var/raw/shop"), users=2000, items=1500, seed=1)  # doctest: +SKIP
 """
 
-from pipeline.simulate.command import SimulateSettings, main, simulate
+from pipeline.simulate.command import main, simulate
 from pipeline.simulate.dirt import Dirt
+from pipeline.simulate.settings import SimulateSettings
 
 __all__ = ["Dirt", "SimulateSettings", "main", "simulate"]

@@ -35,7 +35,8 @@ class World:
         cluster_share: float64 [C], sums to 1. successors: int64 [V, S], of the same cluster, never the item itself.
         quality: float64 [V], standard normal. order: int64 [V], items sorted by cluster. cumulative: float64
             [PERIODS * V], the weights of ``order`` in each period, running from p * C + c to p * C + c + 1 within
-            cluster c, so that one binary search draws from any (period, cluster).
+            cluster c, so that one binary search draws from any (period, cluster). phase, born: float64 [V], parts of
+            the span: when the weight is highest, and before when it is zero.
     """
 
     cluster: Ints
@@ -45,6 +46,8 @@ class World:
     quality: Floats
     order: Ints
     cumulative: Floats
+    phase: Floats
+    born: Floats
 
     @classmethod
     def build(cls, items: int, seed: int, drift: float) -> "World":
@@ -92,6 +95,8 @@ class World:
             quality=rng.standard_normal(items),
             order=order,
             cumulative=cumulative.ravel(),
+            phase=phase,
+            born=born,
         )
 
     @property
@@ -147,6 +152,8 @@ class World:
         return {
             "item_cluster": self.cluster,
             "item_popularity": self.popularity,
+            "item_phase": self.phase,
+            "item_born": self.born,
             "item_quality": self.quality,
             "item_successors": self.successors,
             "successor_share": SUCCESSOR_SHARE,

@@ -1,4 +1,4 @@
-"""A shop's behavior log as Taobao's UserBehavior.csv: user,item,category,behavior,unix seconds; no header, users whole.
+"""What the users of a shop do.
 
 A session walks through one of the user's taste clusters. Views lead on: to a favorite, to the cart, to another view
 on a later day; what lies in the cart is often bought, mostly after a last look; a purchase brings the item that goes
@@ -11,18 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.simulate.seasons import Season
 from pipeline.simulate.world import DAY, Floats, Ints, World, event_counts, period_of, pick, sessions_of
 
-BEHAVIORS = ("pv", "fav", "cart", "buy")
-START = 1_511_539_200
-"""2017-11-25 00:00 in Beijing, the first second of the published log."""
-DAYS = 9
+PV, FAV, CART, BUY = range(4)
+BEHAVIORS = 4
 SESSION_EVENTS = 8.0
 
 HOURS = np.array([30, 15, 8, 5, 4, 5, 10, 20, 32, 42, 50, 48, 48, 52, 52, 52, 50, 46, 46, 58, 75, 86, 84, 58], float)
-"""Relative traffic by hour in Beijing: nights are quiet, evenings are not."""
-
-PV, FAV, CART, BUY = range(4)
+"""Relative traffic by local hour: nights are quiet, evenings are not."""
 
 
 @dataclass(frozen=True)
@@ -52,16 +49,16 @@ def together(parts: list[Events]) -> Events:
 
 
 def block(
-    world: World, rng: np.random.Generator, users: int, days: int, mean_events: float, order: float
+    world: World, season: Season, rng: np.random.Generator, users: int, mean_events: float, order: float
 ) -> tuple[Events, Floats]:
     """The events of ``users`` users, each (user, item, behavior, second) once, by user and time; and their tastes."""
     tastes = world.tastes(rng, users)
     # About three of four rows come from the walks; the others follow from them.
-    events = event_counts(rng, users, 0.75 * mean_events, most=max(10, 60 * days))
+    events = event_counts(rng, users, 0.75 * mean_events, most=max(10, 60 * season.days))
     user, length = sessions_of(rng, events, SESSION_EVENTS)
-    begin = START + rng.integers(days, size=len(user)) * DAY + _second_of_day(rng, len(user))
+    begin = season.start + season.draw(rng, len(user)) * DAY + _second_of_day(rng, len(user))
     cluster = pick(rng, tastes[user])
-    item, offsets = world.chains(rng, period_of(begin, START, days), cluster, length, order)
+    item, offsets = world.chains(rng, period_of(begin, season.start, season.days), cluster, length, order)
     session = np.repeat(np.arange(len(user)), length)
     gap = 2 + rng.gamma(1.2, 35.0, len(item)).astype(np.int64)
     elapsed = np.cumsum(gap)
@@ -69,8 +66,7 @@ def block(
     views = Events(user[session], item, np.full(len(item), PV), time)
 
     all_events = together(_funnel(world, rng, views, tastes))
-    all_events = all_events.where(all_events.time < START + days * DAY)
-    return _once(all_events), tastes
+    return _once(all_events.where(all_events.time < season.end)), tastes
 
 
 def _funnel(world: World, rng: np.random.Generator, views: Events, tastes: Floats) -> list[Events]:
@@ -126,7 +122,7 @@ def _second_of_day(rng: np.random.Generator, count: int) -> Ints:
 
 def _once(events: Events) -> Events:
     """By (user, time, item, behavior), equal ones once."""
-    which = events.item * len(BEHAVIORS) + events.behavior
+    which = events.item * BEHAVIORS + events.behavior
     when = (events.user << 40) | events.time
     order = np.lexsort((which, when))
     which, when = which[order], when[order]
