@@ -5,7 +5,7 @@ An immutable directory::
     manifest.json                   Manifest, below
     users.parquet                   user int32, user_id (as the source has it), first_seen, events; row number = user
     items.parquet                   item int32, item_id (as the source has it), category_id, first_seen, events;
-                                    row number = item; ids follow first_seen, so they never move when items arrive
+                                    row number = item; new ids follow the known ones by first_seen, and never move
     events.parquet                  user, item, behavior, event_time and one hbi_<behavior> column per behavior, sorted
     arrays/offsets.npy              int64 [U+1]   events of user u are rows offsets[u] : offsets[u+1]
     arrays/item.npy                 int32 [E]
@@ -18,7 +18,12 @@ An immutable directory::
     splits/<split>/candidates.parquet  target int64, position int16, item int32 (null where the catalog is too small);
                                     exactly manifest.candidates rows per target, sorted by (target, position)
 
-Events of a user stand in the order (time, funnel rank of the behavior, hash of user, item and behavior).
+Events of a user stand in the order (time, funnel rank of the behavior, hash of user, item and behavior); where a log
+holds an event several times, by the count that its hbi has reached.
+
+The split ``published`` breaks three promises of TARGET_COLUMNS on purpose, as HMAR's code does: its two parts hold the
+same targets, ``history_end`` is ``event`` (so that events of the target's own time may stand before it) and ``catalog``
+is all items. ``repeat`` and ``cold_user`` are said of the history as it is there.
 """
 
 import json
@@ -35,7 +40,7 @@ from pydantic import BaseModel, ConfigDict
 
 from hmar.errors import DataError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 Part = Literal["validation", "test"]
 PARTS: tuple[Part, ...] = ("validation", "test")
@@ -53,6 +58,20 @@ TARGET_COLUMNS = {
     "cold_user": "bool",  # the history is empty
     "cold_item": "bool",  # no training event of this split has the item
 }
+
+
+class Numbering(BaseModel):
+    """Which numbering of users and items the dense ids are. Snapshots of one generation agree on all ids they share."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    digest: str
+    """Of all ids in their order."""
+    generation: int
+    """Counts the times that numbering began from scratch, because known users or items were gone from the events."""
+    new_users: int
+    """Users that these events brought; they have the highest ids."""
+    new_items: int
 
 
 class Manifest(BaseModel):
@@ -75,6 +94,7 @@ class Manifest(BaseModel):
     events: int
     behavior_counts: dict[str, int]
     candidates: int
+    vocabulary: Numbering | None = None
     splits: dict[str, dict[str, Any]]
     accounts: dict[str, int]
     settings: dict[str, Any]

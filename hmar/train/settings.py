@@ -64,7 +64,7 @@ class TrainSettings(LayeredSettings):
     """Snapshot directory."""
     out: Path
     """Directory of this training: checkpoints, best weights, log, exported model."""
-    split: Literal["leave_one_out", "temporal"] = "leave_one_out"
+    split: Literal["leave_one_out", "temporal", "published"] = "leave_one_out"
     """Split of the snapshot that bounds the training events and gives the validation targets."""
     preset: str = ""
     """Dataset preset, a file of hmar/presets; if empty, the one named like the snapshot's source, if any."""

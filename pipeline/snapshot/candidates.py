@@ -1,5 +1,6 @@
 """The stored candidates: drawn in SQL, a stretch of targets at a time, so that memory does not grow with them."""
 
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -19,24 +20,35 @@ SCHEMA = pa.schema([("target", pa.int64()), ("position", pa.int16()), ("item", p
 def write_candidates(warehouse: Warehouse, settings: SnapshotSettings, split: str, path: Path) -> None:
     """Draw for the rows of ``targets`` and write them in the order of (target, position).
 
-    Every target has exactly ``settings.candidates`` rows; item is null where the catalog had no more to offer.
+    The split published has negatives outside the history whatever the settings say, as the published code does. Every
+    target has exactly ``settings.candidates`` rows; item is null where the catalog had no more to offer.
     """
+    unseen = settings.unseen or split == "published"
     warehouse.set(
         split=split,
         seed=settings.seed,
         candidates=settings.candidates,
         deviations=DEVIATIONS,
-        unseen=settings.unseen,
-        excluding=settings.unseen or not settings.repeats,
+        unseen=unseen,
+        excluding=unseen or not settings.repeats,
     )
     total = warehouse.value("select count(*) from targets")
     stretch = max(1, ROWS_AT_ONCE // settings.candidates)
-    with pq.ParquetWriter(path, SCHEMA, compression="zstd", use_dictionary=["target", "position"]) as writer:
+    with (
+        pq.ParquetWriter(path, SCHEMA, compression="zstd", use_dictionary=["target", "position"]) as writer,
+        ThreadPoolExecutor(1) as beside,
+    ):
+        # One stretch is written while the next is drawn.
+        written: Future[None] | None = None
         for first in range(0, total, stretch):
             end = min(first + stretch, total)
             warehouse.set(first_target=first, end_target=end)
             items = _draw(warehouse, settings.candidates, first, end)
-            writer.write_table(_flat(items, first), row_group_size=1_000_000)
+            if written:
+                written.result()
+            written = beside.submit(_write, writer, items, first)
+        if written:
+            written.result()
 
 
 def _draw(warehouse: Warehouse, wanted: int, first: int, end: int) -> NDArray[np.int32]:
@@ -49,7 +61,7 @@ def _draw(warehouse: Warehouse, wanted: int, first: int, end: int) -> NDArray[np
         offers = warehouse.arrow(
             f"select cast(target - {first} as integer) as row, candidate from offers order by row, rank, candidate"
         )
-        row, candidate = (offers.column(name).to_numpy() for name in ("row", "candidate"))
+        row, candidate = _distinct(offers.column("row").to_numpy(), offers.column("candidate").to_numpy(), len(items))
         found = np.bincount(row, minlength=len(items))
         position = np.arange(len(row)) - np.repeat(np.cumsum(found) - found, found)
         kept = position < wanted
@@ -62,9 +74,35 @@ def _draw(warehouse: Warehouse, wanted: int, first: int, end: int) -> NDArray[np
         warehouse.table("73_short", "candidate_plan")
 
 
-def _flat(items: NDArray[np.int32], first: int) -> pa.Table:
+def _distinct(
+    row: NDArray[np.int32], candidate: NDArray[np.int32], rows: int
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Leave out what a row was offered before; ``row`` is sorted, offers stand in the order they were made.
+
+    Rows of about one length are sorted at once, by (candidate, place): short sorts are much faster than a long one.
+    """
+    offers = np.bincount(row, minlength=rows)
+    start = np.cumsum(offers) - offers
+    fresh = np.ones(len(row), bool)
+    width = 1 << np.ceil(np.log2(np.maximum(offers, 1))).astype(np.int64)
+    for widest in np.unique(width):
+        chosen = np.flatnonzero(width == widest)
+        place = np.arange(offers[chosen].max(initial=0))
+        index = start[chosen, None] + place
+        beyond = place >= offers[chosen, None]
+        index[beyond] = 0
+        keys = candidate[index].astype(np.int64) << 32 | place
+        keys[beyond] = np.broadcast_to(-1 - place << 32, keys.shape)[beyond]
+        keys.sort(axis=1)
+        again = keys[:, 1:] >> 32 == keys[:, :-1] >> 32
+        at, which = np.nonzero(again)
+        fresh[start[chosen[at]] + (keys[at, which + 1] & 0xFFFFFFFF)] = False
+    return row[fresh], candidate[fresh]
+
+
+def _write(writer: pq.ParquetWriter, items: NDArray[np.int32], first: int) -> None:
     targets, wanted = items.shape
-    return pa.table(
+    table = pa.table(
         [
             np.repeat(np.arange(first, first + targets, dtype=np.int64), wanted),
             np.tile(np.arange(wanted, dtype=np.int16), targets),
@@ -72,3 +110,4 @@ def _flat(items: NDArray[np.int32], first: int) -> pa.Table:
         ],
         schema=SCHEMA,
     )
+    writer.write_table(table, row_group_size=1_000_000)

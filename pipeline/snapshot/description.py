@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from hmar.data.snapshot import SCHEMA_VERSION, Manifest
+from hmar.data.snapshot import SCHEMA_VERSION, Manifest, Numbering
 from hmar.errors import DataError
 from pipeline.settings import SnapshotSettings
 from pipeline.snapshot.identity import code_version
 from pipeline.snapshot.verify import MANIFEST, checksums
+from pipeline.snapshot.vocabulary import Vocabulary
 from pipeline.snapshot.warehouse import Warehouse
 from pipeline.storage.atomic import write_json
 from pipeline.storage.events_store import EventsManifest
@@ -18,11 +19,17 @@ CORE_NOTE = (
     "after the targets; histories, counts and candidates do not"
 )
 
+PUBLISHED_NOTE = (
+    "split published: leaks by intent, to compare with printed tables; validation is test, the catalog is the whole "
+    "log's, and a history holds the events of the target's own time that stand before it"
+)
+
 
 def write_manifest(
     warehouse: Warehouse,
     settings: SnapshotSettings,
     events: EventsManifest,
+    vocabulary: Vocabulary,
     identity: str,
     splits: dict[str, dict[str, Any]],
     directory: Path,
@@ -38,7 +45,6 @@ def write_manifest(
         raise DataError(f"{events.dataset}: the event files hold {read} events, their manifest says {promised}")
     counts = dict(warehouse.rows("select behavior, count(*) from events group by behavior"))
     used = sum(counts.values())
-    core = settings.k_core
     manifest = Manifest(
         schema_version=SCHEMA_VERSION,
         id=identity,
@@ -55,6 +61,12 @@ def write_manifest(
         events=used,
         behavior_counts={name: counts.get(code, 0) for code, name in enumerate(settings.behaviors)},
         candidates=settings.candidates,
+        vocabulary=Numbering(
+            digest=vocabulary.digest,
+            generation=vocabulary.generation,
+            new_users=vocabulary.users.new,
+            new_items=vocabulary.items.new,
+        ),
         splits=splits,
         accounts={
             "rows": events.accounts.rows,
@@ -69,6 +81,18 @@ def write_manifest(
         code_version=code_version(),
         sql_digest=digest("snapshot"),
         files=checksums(directory),
-        notes=(CORE_NOTE,) if core.user > 1 or core.item > 1 else (),
+        notes=_notes(settings, vocabulary),
     )
     write_json(directory / MANIFEST, manifest.model_dump(mode="json"))
+
+
+def _notes(settings: SnapshotSettings, vocabulary: Vocabulary) -> tuple[str, ...]:
+    core = settings.k_core
+    core_notes = (CORE_NOTE,) if core.user > 1 or core.item > 1 else ()
+    split_notes = (PUBLISHED_NOTE,) if "published" in settings.splits else ()
+    restart_notes = (
+        (f"vocabulary: dense ids start anew, generation {vocabulary.generation}: {vocabulary.restarted}",)
+        if vocabulary.restarted
+        else ()
+    )
+    return core_notes + split_notes + restart_notes

@@ -11,6 +11,7 @@ from hmar.data.snapshot import SCHEMA_VERSION
 from hmar.errors import DataError, SettingsError
 from hmar.settings import nearest
 from pipeline.settings import SnapshotSettings
+from pipeline.snapshot.vocabulary import Vocabulary
 from pipeline.storage.events_store import EventsManifest
 from pipeline.storage.statements import digest
 
@@ -56,12 +57,13 @@ def code_version() -> str:
     return f"hmar {hmar.__version__}, {engine_version()}"
 
 
-def snapshot_id(settings: SnapshotSettings, events: EventsManifest) -> str:
+def snapshot_id(settings: SnapshotSettings, events: EventsManifest, vocabulary: Vocabulary) -> str:
     """16 hex digits over everything that decides the snapshot's content."""
     decisive: dict[str, Any] = {
         "schema": SCHEMA_VERSION,
         "dataset": events.dataset,
         "events": events.digest,
+        "vocabulary": vocabulary.model_dump(mode="json"),
         "sql": digest("snapshot"),
         "settings": settings.model_dump(mode="json"),
         "code": code_version(),

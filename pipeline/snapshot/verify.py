@@ -1,6 +1,7 @@
 """Whether a snapshot on the disk is still the one that was written."""
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from hmar.data.snapshot import Snapshot
@@ -11,12 +12,17 @@ MANIFEST = "manifest.json"
 
 def checksums(directory: Path) -> dict[str, str]:
     """sha256 of every file below ``directory`` but the manifest, by relative path."""
-    found = {}
-    for path in sorted(directory.rglob("*")):
-        if path.is_file() and path != directory / MANIFEST:
-            with path.open("rb") as stream:
-                found[path.relative_to(directory).as_posix()] = hashlib.file_digest(stream, "sha256").hexdigest()
-    return found
+    paths = [path for path in sorted(directory.rglob("*")) if path.is_file() and path != directory / MANIFEST]
+    with ThreadPoolExecutor() as threads:
+        return {
+            path.relative_to(directory).as_posix(): digest
+            for path, digest in zip(paths, threads.map(_sha256, paths), strict=True)
+        }
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def damage(directory: Path) -> str | None:

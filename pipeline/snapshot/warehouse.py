@@ -14,6 +14,9 @@ import pyarrow as pa
 
 from pipeline.storage.statements import statement
 
+PARQUET = "format parquet, parquet_version v2, compression zstd, compression_level 1"
+"""Delta encodings and the least level: smaller than version 1 at its usual level, and twice as fast to write."""
+
 
 class Warehouse:
     """A DuckDB connection that knows the statements of the snapshot."""
@@ -63,8 +66,7 @@ class Warehouse:
         """
         chosen = ", ".join(f"{expression} as {quoted(name)}" for name, expression in columns.items())
         self._connection.execute(
-            f"copy (select {chosen} from {source} order by {order_by}) to {literal(str(path))} "
-            "(format parquet, compression zstd)"
+            f"copy (select {chosen} from {source} order by {order_by}) to {literal(str(path))} ({PARQUET})"
         )
 
     def _create(self, kind: str, name: str, name_as: str) -> None:

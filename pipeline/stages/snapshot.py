@@ -8,10 +8,11 @@ from pipeline.results import Built, Published
 from pipeline.settings import RetrainSettings
 from pipeline.snapshot.arrays import write_arrays, write_offsets
 from pipeline.snapshot.description import write_manifest
-from pipeline.snapshot.events import hbi_columns, read_events, write_events
+from pipeline.snapshot.events import hbi_columns, may_repeat, read_events, write_events
 from pipeline.snapshot.identity import check_behaviors, snapshot_id
 from pipeline.snapshot.splits import write_splits
 from pipeline.snapshot.verify import damage
+from pipeline.snapshot.vocabulary import Vocabulary, directory_of, extended, open_vocabulary
 from pipeline.snapshot.warehouse import Warehouse
 from pipeline.storage.atomic import new_directory, storage_errors, sweep, write_json
 from pipeline.storage.engine import connect
@@ -40,15 +41,42 @@ def build(s: RetrainSettings, published: Published) -> Built:
         sweep(home)
         events = read_manifest(published.events)
         check_behaviors(s.snapshot, events)
-        identity = snapshot_id(s.snapshot, events)
-        final = home / identity
-        reused = _is_whole(final)
-        if not reused:
-            sources = files(events, published.events)
+        known = open_vocabulary(_vocabulary(s))
+        built = _find(s, events, known, home) or _build(s, events, files(events, published.events), known, home)
+        _point_to(home / LATEST, built.id)
+    return built
+
+
+def _find(s: RetrainSettings, events: EventsManifest, known: Vocabulary | None, home: Path) -> Built | None:
+    """The whole snapshot that is there already, without a look at the events."""
+    if known is None or known.events != events.digest:
+        return None
+    identity = snapshot_id(s.snapshot, events, known)
+    return Built(snapshot=home / identity, id=identity, reused=True) if _is_whole(home / identity) else None
+
+
+def _build(
+    s: RetrainSettings, events: EventsManifest, sources: list[Path], known: Vocabulary | None, home: Path
+) -> Built:
+    """Number users and items, write the snapshot, publish the numbers and then the snapshot.
+
+    The numbers come first: a snapshot that models train on must never be renumbered by the next one. They are
+    published when all else is written, so that a build that fails leaves none behind.
+    """
+    with connect(s.engine, home) as connection:
+        warehouse = Warehouse(connection)
+        read_events(warehouse, s.snapshot, sources)
+        with extended(warehouse, events, known, _vocabulary(s)) as extension:
+            identity = snapshot_id(s.snapshot, events, extension.vocabulary)
+            final = home / identity
             with new_directory(final, replace=True) as directory:
-                _write(s, events, sources, identity, directory)
-        _point_to(home / LATEST, identity)
-    return Built(snapshot=final, id=identity, reused=reused)
+                _write(s, warehouse, events, extension.vocabulary, identity, directory)
+                extension.publish()
+    return Built(snapshot=final, id=identity)
+
+
+def _vocabulary(s: RetrainSettings) -> Path:
+    return directory_of(s.paths.vocabularies(s.name), s.snapshot.k_core)
 
 
 def _is_whole(snapshot: Path) -> bool:
@@ -60,18 +88,22 @@ def _is_whole(snapshot: Path) -> bool:
     return trouble is None
 
 
-def _write(s: RetrainSettings, events: EventsManifest, sources: list[Path], identity: str, directory: Path) -> None:
+def _write(
+    s: RetrainSettings,
+    warehouse: Warehouse,
+    events: EventsManifest,
+    vocabulary: Vocabulary,
+    identity: str,
+    directory: Path,
+) -> None:
     arrays = directory / "arrays"
     arrays.mkdir()
-    with connect(s.engine, directory.parent) as connection:
-        warehouse = Warehouse(connection)
-        read_events(warehouse, s.snapshot, sources)
-        write_events(warehouse, s.snapshot, directory)
-        write_arrays(directory / "events.parquet", hbi_columns(s.snapshot), arrays)
-        starts = warehouse.arrow("select first_event from offsets order by user").column("first_event")
-        write_offsets(starts, warehouse.value("select max(end_event) from offsets"), arrays)
-        splits = write_splits(warehouse, s.snapshot, directory)
-        write_manifest(warehouse, s.snapshot, events, identity, splits, directory)
+    write_events(warehouse, s.snapshot, directory, equal=may_repeat(events))
+    write_arrays(directory / "events.parquet", hbi_columns(s.snapshot), arrays)
+    starts = warehouse.arrow("select first_event from offsets order by user").column("first_event")
+    write_offsets(starts, warehouse.value("select max(end_event) from offsets"), arrays)
+    splits = write_splits(warehouse, s.snapshot, directory)
+    write_manifest(warehouse, s.snapshot, events, vocabulary, identity, splits, directory)
 
 
 def _point_to(latest: Path, identity: str) -> None:

@@ -1,5 +1,5 @@
 -- one row per user
--- user         dense id, 0-based, by (first_seen, user_id): arrivals never move an id
+-- user         dense id, 0-based: known users keep theirs, new ones follow by (first_seen, user_id)
 -- user_id      as the source has it
 -- first_seen   time of the user's first event
 -- events       number of the user's events
@@ -12,13 +12,28 @@ with summary as (
     group by user_id
 ),
 
+matched as (
+    select
+        summary.*,
+        known_users.user as known
+    from summary
+    left join known_users on summary.user_id = known_users.user_id
+),
+
+numbered as (
+    select
+        *,
+        row_number() over (partition by known is null order by first_seen, user_id) - 1 as arrival
+    from matched
+),
+
 final as (
     select
-        cast(row_number() over (order by first_seen, user_id) - 1 as integer) as user,
+        cast(coalesce(known, getvariable('users_known') + arrival) as integer) as user,
         user_id,
         first_seen,
         events
-    from summary
+    from numbered
 )
 
 select * from final

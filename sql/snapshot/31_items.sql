@@ -1,5 +1,5 @@
 -- one row per item
--- item          dense id, 0-based, by (first_seen, item_id): the catalog at a time is the first n ids
+-- item          dense id, 0-based: known items keep theirs, new ones follow by (first_seen, item_id)
 -- item_id       as the source has it
 -- category_id   category of the item when it was first seen (the lowest, if several)
 -- first_seen    time of the item's first event by anyone
@@ -8,11 +8,14 @@ with summary as (
     select
         item_id,
         min(event_time) as first_seen,
-        count(*) as events
+        count(*) as events,
+        min(category_id) as category_id,
+        count(category_id) > 0 and (count(category_id) < count(*) or min(category_id) < max(category_id)) as changing
     from kept
     group by item_id
 ),
 
+-- of the items whose category is not the same in all events; they are few
 first_categories as (
     select
         kept.item_id,
@@ -20,18 +23,37 @@ first_categories as (
     from kept
     inner join summary
         on kept.item_id = summary.item_id and kept.event_time = summary.first_seen
+    where summary.changing
     group by kept.item_id
+),
+
+matched as (
+    select
+        summary.item_id,
+        summary.first_seen,
+        summary.events,
+        case when summary.changing then first_categories.category_id else summary.category_id end as category_id,
+        known_items.item as known
+    from summary
+    left join first_categories on summary.item_id = first_categories.item_id
+    left join known_items on summary.item_id = known_items.item_id
+),
+
+numbered as (
+    select
+        *,
+        row_number() over (partition by known is null order by first_seen, item_id) - 1 as arrival
+    from matched
 ),
 
 final as (
     select
-        cast(row_number() over (order by summary.first_seen, summary.item_id) - 1 as integer) as item,
-        summary.item_id,
-        first_categories.category_id,
-        summary.first_seen,
-        summary.events
-    from summary
-    inner join first_categories on summary.item_id = first_categories.item_id
+        cast(coalesce(known, getvariable('items_known') + arrival) as integer) as item,
+        item_id,
+        category_id,
+        first_seen,
+        events
+    from numbered
 )
 
 select * from final

@@ -14,7 +14,7 @@ with running as (
     from dense
     window so_far as (
         partition by user, item
-        order by event_time, behavior, tie
+        order by event_time, behavior
         rows between unbounded preceding and current row
     )
 ),
@@ -25,7 +25,7 @@ final as (
         item,
         behavior,
         event_time,
-        tie,
+        place,
         cast(hbi_0 as usmallint) as hbi_0,
         cast(hbi_1 as usmallint) as hbi_1,
         cast(hbi_2 as usmallint) as hbi_2,

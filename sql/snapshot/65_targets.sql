@@ -3,7 +3,7 @@ with first_meetings as (
     select
         user,
         item,
-        event_time as first_time
+        event as first_event
     from events
     semi join histories using (user, item)
     where met = 1
@@ -19,7 +19,7 @@ final as (
         histories.event_time,
         histories.history_end,
         coalesce(catalogs.items, 0) as catalog,
-        first_meetings.first_time < histories.event_time as repeat,
+        first_meetings.first_event < histories.history_end as repeat,
         histories.history_end = offsets.first_event as cold_user,
         trained_items.item is null as cold_item
     from histories

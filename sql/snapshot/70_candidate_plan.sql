@@ -10,8 +10,7 @@ with bounded as (
         targets.history_end,
         targets.catalog,
         hash(
-            getvariable('seed'), getvariable('split'), targets.part,
-            users.user_id, items.item_id, epoch_us(targets.event_time)
+            getvariable('seed'), getvariable('split'), users.user_id, items.item_id, epoch_us(targets.event_time)
         ) as seed,
         targets.catalog - getvariable('candidates') - 1 - case
             when getvariable('excluding') then targets.history_end - offsets.first_event

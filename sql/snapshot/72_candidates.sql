@@ -1,6 +1,6 @@
--- one row per target of the plan and item offered to it (view)
+-- one row per target of the plan and offer to it (view)
 -- target
--- candidate   an admissible item, each once
+-- candidate   an admissible item, as often as it was drawn
 -- rank        a target's candidates are those of lowest (rank, candidate): the first distinct admissible ones of an
 --             endless sequence of uniform draws (how many draws were made changes nothing), or of a shuffled catalog
 --             where that is small
@@ -50,7 +50,7 @@ offered as (
     from shuffled
 ),
 
-admissible as (
+final as (
     select
         offered.target,
         offered.candidate,
@@ -58,15 +58,6 @@ admissible as (
     from offered
     left join taken on offered.user = taken.user and offered.candidate = taken.item
     where offered.candidate != offered.item and (taken.since is null or taken.since >= offered.history_end)
-),
-
-final as (
-    select
-        target,
-        candidate,
-        min(rank) as rank
-    from admissible
-    group by target, candidate
 )
 
 select * from final

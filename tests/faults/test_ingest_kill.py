@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -112,8 +113,8 @@ def test_killed_ingest_leaves_old_or_new_and_a_rerun_ends_the_same(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("share", [n / 12 for n in range(12)])
-def test_killed_at_any_share_of_its_time(
+@pytest.mark.parametrize("share", [Random(n).random() for n in range(30)])
+def test_killed_at_thirty_random_instants(
     published: tuple[Path, Path, Path], reference: tuple[dict[str, str], dict[str, str]], share: float
 ) -> None:
     raw, home, events = published
@@ -125,6 +126,7 @@ def test_killed_at_any_share_of_its_time(
     old_or_new(events, reference)
     land_and_publish(settings("taobao", raw, home))
     assert contents(events) == reference[1]
+    assert not [path for path in home.rglob("*") if path.name.startswith(".tmp-")]
 
 
 @pytest.mark.slow

@@ -198,6 +198,16 @@ def test_order_inside_a_tie_is_neutral(tmp_path: Path) -> None:
         assert chisquare(np.delete(counts, view)).pvalue > 1e-4
 
 
+def test_an_event_that_is_there_several_times_counts_each_time(tmp_path: Path) -> None:
+    day: list[Event] = [(1, 10, "view", 1)] * 3 + [(1, 11, "view", 1)] * 2 + [(1, 10, "buy", 1)] * 2
+    snapshot = make_snapshot(tmp_path, day)
+    assert len(snapshot.item) == 7
+    assert np.array_equal(snapshot.hbi, naive_hbi(snapshot))
+    of_one = snapshot.hbi[snapshot.item == snapshot.items["item_id"].to_pylist().index(10)].tolist()
+    assert of_one == [[1, 0, 0], [2, 0, 0], [3, 0, 0], [3, 0, 1], [3, 0, 2]]
+    assert snapshot.targets("leave_one_out", "validation").event.tolist() == [6]
+
+
 @pytest.mark.parametrize("kinds", [1, 2, 4, 5, 8])
 def test_hbi_for_any_number_of_behaviors(tmp_path: Path, kinds: int) -> None:
     behaviors = tuple(f"kind {n}" for n in range(kinds))
@@ -349,10 +359,11 @@ def test_leftovers_of_killed_builds_are_swept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"repeats": False}, {"k_core": {"user": 3, "item": 3}, "unseen": True}])
-def test_order_partitions_and_threads_change_no_byte(tmp_path: Path, options: dict[str, Any]) -> None:
-    _, reference = run(tmp_path / "reference", LOG, threads=1, **options)
-    shuffled = [LOG[n] for n in np.random.default_rng(5).permutation(len(LOG))]
-    for threads, parts, events in ((2, 1, shuffled), (4, 7, LOG), (4, 3, shuffled)):
+@pytest.mark.parametrize("log", [LOG, LOG + LOG[:300] + LOG[:100]], ids=["once", "several times"])
+def test_order_partitions_and_threads_change_no_byte(tmp_path: Path, options: dict[str, Any], log: list[Event]) -> None:
+    _, reference = run(tmp_path / "reference", log, threads=1, **options)
+    shuffled = [log[n] for n in np.random.default_rng(5).permutation(len(log))]
+    for threads, parts, events in ((2, 1, shuffled), (4, 7, log), (4, 3, shuffled)):
         _, other = run(tmp_path / f"{threads}-{parts}", events, parts, threads=threads, **options)
         assert other.id == reference.id
         assert contents(other.snapshot) == contents(reference.snapshot)

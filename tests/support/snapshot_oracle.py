@@ -1,96 +1,59 @@
-"""What a snapshot must say, from a list of events, in plain Python and source ids: slow and easy to believe."""
+"""What a snapshot must say, from a list of events, in plain Python and source ids: slow and easy to believe.
+
+An event is (user, item, behavior, time). A place is an event's number in its user's sequence.
+"""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
+from itertools import takewhile
 from math import ceil
-from typing import Any
-
-from tests.support.events import Event
-
-Tie = Callable[[Event], int]
 
 
-@dataclass
 class Expected:
-    users: list[Any]
-    items: list[Any]
-    sequences: dict[Any, list[Event]]
-    hbi: dict[Any, list[tuple[int, ...]]]
-    targets: dict[str, dict[str, set[Event]]]
-    trained: dict[str, dict[Any, list[Event]]]
-    first_seen: dict[Any, float]
+    def __init__(self, events, behaviors, target, consumed_by, core, tie, unseen=False, known=((), ())):
+        self.may, self.consumed_by, self.unseen, times = {}, consumed_by, unseen, []
+        kept = sorted(k_core(list(events), *core), key=lambda e: (e[3], behaviors.index(e[2]), tie(e)))
+        first = [{e[side]: e[3] for e in reversed(kept)} for side in (0, 1)]
+        new = [sorted(sorted(first[side].keys() - {*known[side]}), key=first[side].get) for side in (0, 1)]
+        self.users, self.items, self.first_seen = [*known[0], *new[0]], [*known[1], *new[1]], first[1]
+        self.sequences = {u: [e for e in kept if e[0] == u] for u in self.users}
+        pasts = [own[: n + 1] for own in self.sequences.values() for n in range(len(own))]
+        self.hbi = [tuple(sum(e[1:3] == (past[-1][1], name) for e in past) for name in behaviors) for past in pasts]
+        for user, own in self.sequences.items():
+            self.may[user] = [n for n, e in enumerate(own) if e[2] == target and e[1] not in self.used(own[:n])]
+            times = sorted([*times, *(own[n][3] for n in self.may[user])])
+        self.bounds = [times[max(0, ceil(Fraction(q) * len(times)) - 1)] if times else 0 for q in ("0.8", "0.9")]
 
-    def history(self, target: Event) -> list[Event]:
-        return [event for event in self.sequences[target[0]] if event[3] < target[3]]
+    def split(self, name, user):
+        """The places of its validation targets, of its test targets; how many events are trained on."""
+        own, may, last, (t1, t2) = self.sequences[user], self.may[user], self.may[user][-1:], self.bounds
+        if name == "published":
+            held_out = last if len(own) >= 3 else []
+            return [n for n in held_out if n], [n for n in held_out if n], held_out[0] if held_out else len(own)
+        if name == "temporal":
+            test, late = ([n for n in may if own[n][3] >= t] for t in (t2, t1))
+            return [n for n in late if n not in test], test, sum(e[3] < t1 for e in own)
+        earlier = [n for n in may if own[n][3] < own[last[0]][3]]
+        test = last if len(may) >= 3 and earlier else []
+        validation = earlier[-1:] if test else last if len(may) >= 2 else []
+        return validation, test, len(self.history(name, user, validation[0])) if validation else len(own)
 
-    def catalog(self, target: Event) -> int:
-        return sum(seen < target[3] for seen in self.first_seen.values())
+    def history(self, split, user, place):
+        own = self.sequences[user]
+        return own[:place] if split == "published" else [e for e in own if e[3] < own[place][3]]
 
+    def admissible(self, split, user, place):
+        """The candidates that may be drawn, out of the catalog of the time."""
+        _, target, _, time = self.sequences[user][place]
+        catalog = list(takewhile(lambda item: split == "published" or self.first_seen[item] < time, self.items))
+        gone = self.used(self.history(split, user, place), self.unseen or split == "published")
+        return {*catalog} - gone - {target}, len(catalog)
 
-def expect(
-    events: Sequence[Event], behaviors: Sequence[str], target: str, consumed_by: Sequence[str], core: tuple[int, int],
-    tie: Tie, quantiles: tuple[float, float] = (0.8, 0.9),
-) -> Expected:  # fmt: skip
-    kept = k_core(list(events), *core)
-    first_user, first_item = first_times(kept, 0), first_times(kept, 1)
-    order = lambda event: (event[3], behaviors.index(event[2]), tie(event))  # noqa: E731
-    sequences = {user: sorted((e for e in kept if e[0] == user), key=order) for user in first_user}
-    hbi = {
-        user: [counts(own[: n + 1], own[n][1], behaviors) for n in range(len(own))] for user, own in sequences.items()
-    }
-    eligible = {
-        user: [e for n, e in enumerate(own) if e[2] == target and not any(used(p, e[1], consumed_by) for p in own[:n])]
-        for user, own in sequences.items()
-    }
-    times = sorted(e[3] for own in eligible.values() for e in own)
-    t1, t2 = (times[max(0, ceil(Fraction(str(q)) * len(times)) - 1)] if times else 0 for q in quantiles)
-    last = {user: leave_one_out(own) for user, own in eligible.items()}
-    temporal = [e for own in eligible.values() for e in own if e[3] >= t1]
-    return Expected(
-        users=sorted(first_user, key=lambda u: (first_user[u], u)),
-        items=sorted(first_item, key=lambda i: (first_item[i], i)),
-        sequences=sequences,
-        hbi=hbi,
-        targets={
-            "leave_one_out": {p: {own[p] for own in last.values() if p in own} for p in ("validation", "test")},
-            "temporal": {"validation": {e for e in temporal if e[3] < t2}, "test": {e for e in temporal if e[3] >= t2}},
-        },
-        trained={
-            "leave_one_out": {
-                user: [e for e in own if "validation" not in last[user] or e[3] < last[user]["validation"][3]]
-                for user, own in sequences.items()
-            },
-            "temporal": {user: [e for e in own if e[3] < t1] for user, own in sequences.items()},
-        },
-        first_seen=first_item,
-    )
+    def used(self, past, in_any_way=False):
+        return {e[1] for e in past if in_any_way or e[2] in self.consumed_by}
 
 
-def k_core(events: list[Event], user_bound: int, item_bound: int) -> list[Event]:
+def k_core(events, user_bound, item_bound):
     users, items = Counter(e[0] for e in events), Counter(e[1] for e in events)
     kept = [e for e in events if users[e[0]] >= user_bound and items[e[1]] >= item_bound]
     return kept if len(kept) == len(events) else k_core(kept, user_bound, item_bound)
-
-
-def first_times(events: list[Event], column: int) -> dict[Any, float]:
-    return {e[column]: min(o[3] for o in events if o[column] == e[column]) for e in events}
-
-
-def counts(so_far: list[Event], item: Any, behaviors: Sequence[str]) -> tuple[int, ...]:
-    return tuple(sum(e[1] == item and e[2] == name for e in so_far) for name in behaviors)
-
-
-def used(event: Event, item: Any, consumed_by: Sequence[str]) -> bool:
-    return event[1] == item and event[2] in consumed_by
-
-
-def leave_one_out(eligible: list[Event]) -> dict[str, Event]:
-    if len(eligible) < 2:
-        return {}
-    last = eligible[-1]
-    earlier = [e for e in eligible if e[3] < last[3]]
-    if len(eligible) == 2 or not earlier:
-        return {"validation": last}
-    return {"validation": earlier[-1], "test": last}
