@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Literal, Protocol
 
 from hmar.errors import DataError
 from pipeline.ingest.lines import sample
+from pipeline.sources.paths import COMPRESSED, refuse_twice
 from pipeline.storage.events_store import IdType
 
 
@@ -20,6 +21,11 @@ class Reason(StrEnum):
     CUT_LINE = "cut_line"
     """The file's last line has no line end and is not a whole row: the copy was interrupted."""
     INVALID_UTF8 = "invalid_utf8"
+    BAD_QUOTES = "bad_quotes"
+    """A quoted value that does not end on its line, or text after the closing quote."""
+    BAD_JSON = "bad_json"
+    """A line that is not one JSON object."""
+    MISSING_KEY = "missing_key"
     BAD_USER_ID = "bad_user_id"
     BAD_ITEM_ID = "bad_item_id"
     BAD_CATEGORY_ID = "bad_category_id"
@@ -27,12 +33,20 @@ class Reason(StrEnum):
     ID_OVERFLOW = "id_overflow"
     """An id that does not fit 64 bits."""
     UNKNOWN_BEHAVIOR = "unknown_behavior"
+    BAD_FLAG = "bad_flag"
+    """A flag that is neither 0 nor 1."""
     BAD_RATING = "bad_rating"
     RATING_OFF_SCALE = "rating_off_scale"
+    BAD_VALUE = "bad_value"
     BAD_TIMESTAMP = "bad_timestamp"
+    TIMESTAMP_IN_SECONDS = "timestamp_in_seconds"
     TIMESTAMP_IN_MILLISECONDS = "timestamp_in_milliseconds"
     TIMESTAMP_OUT_OF_RANGE = "timestamp_out_of_range"
     """A number of seconds that ends after the year 2099."""
+    NONEXISTENT_LOCAL_TIME = "nonexistent_local_time"
+    """A local time that the clocks skipped when daylight saving began."""
+    AMBIGUOUS_LOCAL_TIME = "ambiguous_local_time"
+    """A local time that came twice when daylight saving ended."""
     OUTSIDE_WINDOW = "outside_window"
     """Before ``ingest.since`` or not before ``ingest.until``."""
 
@@ -51,6 +65,24 @@ ITEM = Column("item", r"-?\d+", "an integer id")
 SECONDS = Column("timestamp", r"-?\d+", "whole seconds since 1970")
 
 
+PlainKind = Literal["integer", "text"] | tuple[str, ...]
+"""integer: ASCII digits that fit 64 bits; text: printable ASCII without quotes, may be empty; a tuple: one of its words."""
+
+
+@dataclass(frozen=True)
+class Plain:
+    """How lines that are beyond doubt are read fast: converted by column in bulk, a hundred thousand at a time.
+
+    A line is plain if it has exactly these columns, each of its kind; every other line goes through the layout's own
+    statement. The statement here turns the view ``plain`` (source_row; line, to be passed on; the columns as BIGINT,
+    VARCHAR and VARCHAR) into the same columns as the layout's own one, with equal values and faults for plain lines.
+    """
+
+    statement: str
+    columns: Mapping[str, PlainKind]
+    """Every column of a line, in its order."""
+
+
 @dataclass(frozen=True)
 class Layout:
     """How the lines of one kind of file are read."""
@@ -60,13 +92,22 @@ class Layout:
     statement: str
     """The statement in ``sql/ingest`` that turns its lines into typed rows with a reason for each rejected one."""
     columns: tuple[Column, ...]
+    format: Literal["lines", "json", "parquet"] = "lines"
+    """lines: the statement reads the view ``lines``; json: the same, each line one object; parquet: it reads ``rows``,
+    the file's columns and source_row."""
     separator: str = ","
     header: tuple[str, ...] = ()
     """The first line, column by column; empty if the format has none."""
     open_ended: bool = False
     """Whether the last column but one is free text that may hold the separator."""
-    variables: Mapping[str, str] = field(default_factory=dict)
-    """What the statement reads by ``getvariable``."""
+    before: tuple[tuple[str, str], ...] = ()
+    """Views the statement reads, in the order they are made: name, and the statement in ``sql/ingest`` of each."""
+    joined: Path | None = None
+    """A file beside this one that the statement looks things up in: no log, but part of the delivery."""
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    """What the statements read by ``getvariable``."""
+    plain: Plain | None = None
+    """The fast way for delimited lines whose separator is one character; None: every line takes the exact way."""
 
     def split(self, line: str) -> list[str]:
         """The columns of a line, free text in one piece."""
@@ -101,6 +142,7 @@ class Source(Protocol):
     """Every behavior an event of this source can have."""
     USER_ID_TYPE: IdType
     ITEM_ID_TYPE: IdType
+    CATEGORY_ID_TYPE: IdType
 
     def find(self, directory: Path) -> list[Path]:
         """The files of a delivery that is a directory; empty if none is there."""
@@ -193,15 +235,18 @@ def shown(text: str, width: int = 80) -> str:
 
 
 def pick(directory: Path, names: Sequence[str]) -> list[Path]:
-    """The files among ``names``, plain or with ``.gz`` added, that stand in ``directory``.
+    """The files among ``names``, plain or with ``.gz`` or ``.zst`` added, that stand in ``directory``.
+
+    Args:
+        names: a name, or a pattern where a publisher ships parts: ``online_part?.csv``.
 
     Raises:
         DataError: one stands there twice, plain and compressed.
     """
     found = []
     for name in names:
-        both = [path for path in (directory / name, directory / f"{name}.gz") if path.is_file()]
-        if len(both) > 1:
-            raise DataError(f"{directory}: holds both {name} and {name}.gz; remove one, or give the file itself")
-        found += both
+        found += sorted(
+            path for ending in ("", *COMPRESSED) for path in directory.glob(name + ending) if path.is_file()
+        )
+    refuse_twice(directory, found)
     return found

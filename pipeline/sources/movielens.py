@@ -20,6 +20,7 @@ DESCRIPTION = "MovieLens: user, film, rating or tag, timestamp (u.data, ratings.
 BEHAVIORS: tuple[str, ...] = ("tag", "dislike", "neutral", "like")
 USER_ID_TYPE: IdType = "int64"
 ITEM_ID_TYPE: IdType = "int64"
+CATEGORY_ID_TYPE: IdType = "int64"
 
 _RATING = Column("rating", r"-?\d+(\.\d+)?", "a rating from 0.5 to 5")
 _TAG = Column("tag", r".*", "text")

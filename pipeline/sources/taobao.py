@@ -6,7 +6,7 @@ decades away: the preset's time window deals with them by name.
 
 from pathlib import Path
 
-from pipeline.sources.base import ITEM, SECONDS, USER, Column, Layout, fit, pick
+from pipeline.sources.base import ITEM, SECONDS, USER, Column, Layout, Plain, fit, pick
 from pipeline.storage.events_store import IdType
 
 NAME = "taobao"
@@ -14,6 +14,7 @@ DESCRIPTION = "Taobao UserBehavior.csv: user,item,category,behavior,timestamp wi
 BEHAVIORS: tuple[str, ...] = ("pv", "fav", "cart", "buy")
 USER_ID_TYPE: IdType = "int64"
 ITEM_ID_TYPE: IdType = "int64"
+CATEGORY_ID_TYPE: IdType = "int64"
 
 LAYOUT = Layout(
     name="Taobao UserBehavior.csv",
@@ -24,6 +25,16 @@ LAYOUT = Layout(
         Column("category", r"-?\d+", "an integer id"),
         Column("behavior", r"\w+", "pv, fav, cart or buy"),
         SECONDS,
+    ),
+    plain=Plain(
+        statement="ingest/21_taobao_plain",
+        columns={
+            "user_id": "integer",
+            "item_id": "integer",
+            "category_id": "integer",
+            "behavior": BEHAVIORS,
+            "seconds": "integer",
+        },
     ),
 )
 

@@ -41,7 +41,7 @@ final as (
         cast(
             case when rating <= 2 then 'dislike' when rating < 4 then 'neutral' else 'like' end as behavior
         ) as behavior,
-        try_cast(parts[4] as uinteger) as seconds,
+        1000000 * cast(try_cast(parts[4] as uinteger) as bigint) as time_us,
         cast(null as bigint) as category_id,
         rating as value
     from faults

@@ -28,7 +28,7 @@ final as (
         try_cast(parts[1] as bigint) as user_id,
         try_cast(parts[2] as bigint) as item_id,
         cast('tag' as behavior) as behavior,
-        try_cast(parts[-1] as uinteger) as seconds,
+        1000000 * cast(try_cast(parts[-1] as uinteger) as bigint) as time_us,
         cast(null as bigint) as category_id,
         cast(null as double) as value
     from faults

@@ -35,7 +35,7 @@ final as (
         try_cast(parts[1] as bigint) as user_id,
         try_cast(parts[2] as bigint) as item_id,
         try_cast(parts[4] as behavior) as behavior,
-        try_cast(parts[5] as uinteger) as seconds,
+        1000000 * cast(try_cast(parts[5] as uinteger) as bigint) as time_us,
         try_cast(parts[3] as bigint) as category_id,
         cast(null as double) as value
     from faults

@@ -1,15 +1,12 @@
--- one row per line of one raw file (appended to the table candidates)
--- reason           why the line is no event; null: it is one, unless it turns out to be a duplicate
--- outside_window   whether its time is outside [since, until), whatever the settings do about that
--- event_date       first day of its partition
--- raw              the line, for rejected rows only; their other columns mean nothing
+-- one row per row of one raw file, as it waits on disk for the writing of its partition
+-- reason   why the row is no event; null: it is one, unless it turns out to be a duplicate
+-- raw      the line, for rejected rows only; their other columns mean nothing
+-- piece    rows of one partition share it, so that each can be read alone; null for rejected rows
 with timed as (
     select
         *,
-        -- 32 bits of seconds reach beyond 2099, so nothing here can overflow.
-        make_timestamptz(cast(seconds as bigint) * 1000000) as event_time,
-        date '1970-01-01' + cast(seconds // 86400 as integer) as event_day,
-        coalesce(seconds < getvariable('since') or seconds >= getvariable('until'), false)
+        make_timestamptz(time_us) as event_time,
+        coalesce(time_us < getvariable('since') or time_us >= getvariable('until'), false)
         and fault is null as outside_window
     from parsed
 ),
@@ -18,6 +15,11 @@ judged as (
     select
         *,
         case
+            -- A last line without a line end that is no whole row was cut, whatever else it looks like.
+            when
+                source_row = getvariable('unterminated')
+                and (fault in ('missing_columns', 'bad_timestamp', 'bad_json', 'bad_quotes') or outside_window)
+                then 'cut_line'
             when fault is not null then fault
             when outside_window and getvariable('outside_window') = 'quarantine' then 'outside_window'
         end as reason
@@ -26,21 +28,16 @@ judged as (
 
 final as (
     select
-        cast(getvariable('file_number') as usmallint) as file_number,
         source_row,
-        cast(reason as reason) as reason,
-        outside_window,
         user_id,
         item_id,
         behavior,
         event_time,
         category_id,
         value,
-        case getvariable('partition')
-            when 'day' then event_day
-            else cast(date_trunc(getvariable('partition'), event_day) as date)
-        end as event_date,
-        case when reason is not null then line end as raw
+        cast(reason as reason) as reason,
+        case when reason is not null then rtrim(line, chr(10)) end as raw,
+        case when reason is null then (partition_of(event_time) - date '1970-01-01') & 15 end as piece
     from judged
 )
 

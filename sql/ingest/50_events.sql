@@ -3,15 +3,26 @@ with final as (
     select
         user_id,
         item_id,
-        cast(behavior as varchar) as behavior,
+        behavior,
         event_time,
         category_id,
         value,
-        getvariable('files')[file_number] as source_file,
+        cast(source_file as varchar) as source_file,
         source_row
-    from batch
-    where event_date = getvariable('event_date')
+    from pooled
+    anti join duplicates using (source_file, source_row)
+    where
+        event_time >= make_timestamptz(getvariable('first_us'))
+        and event_time < make_timestamptz(getvariable('end_us'))
 )
 
 select * from final
-order by user_id, event_time, item_id, behavior
+order by
+    user_id,
+    event_time,
+    item_id,
+    behavior,
+    value nulls last,
+    category_id nulls last,
+    source_file,
+    source_row

@@ -2,12 +2,12 @@
 -- raw   the line as it stands in the file; bytes that are not UTF-8 as \x and two hexadecimal digits
 with final as (
     select
-        getvariable('files')[file_number] as source_file,
+        getvariable('names')[file] as source_file,
         source_row,
-        cast(reason as varchar) as reason,
+        reason,
         replace(raw, chr(65534), '\') as raw
-    from candidates
-    where reason is not null and reason not in ('blank', 'duplicate')
+    from rejected
+    where reason != 'blank'
 )
 
 select * from final

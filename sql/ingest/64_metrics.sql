@@ -8,12 +8,14 @@ with final as (
         count(*) - count(item_id) as null_item_id,
         count(*) - count(behavior) as null_behavior,
         count(*) - count(event_time) as null_event_time,
-        count(*) filter (where value not between 0.5 and 5) as value_out_of_range,
-        count(*) filter (where outside_window) as events_outside_window,
+        min(value) as min_value,
+        max(value) as max_value,
+        count(*) filter (
+            where epoch_us(event_time) < getvariable('since') or epoch_us(event_time) >= getvariable('until')
+        ) as events_outside_window,
         strftime(to_timestamp(min(epoch(event_time))), '%Y-%m-%dT%H:%M:%SZ') as first_event,
         strftime(to_timestamp(max(epoch(event_time))), '%Y-%m-%dT%H:%M:%SZ') as last_event
-    from candidates
-    where reason is null
+    from read_parquet(getvariable('events'), hive_partitioning = false)
 )
 
 select * from final
