@@ -13,14 +13,17 @@ def main(arguments: list[str]) -> int:
     if command is None:
         return 0
     from pipeline import preflight
+    from pipeline.checks.beside import Beside
     from pipeline.commands import screen
+    from pipeline.ingest.raw_path import given
     from pipeline.stages.ingest import land
     from pipeline.stages.validate import validate
 
     s = plain(command)
-    preflight.check_raw(s.raw)
+    preflight.check_raw(given(s))
     preflight.check_home(s)
-    published = validate(s, land(s))
+    with Beside() as judge:
+        published = validate(s, land(s), judge.judge)
     screen.accounts(published.accounts)
     state = "published" if published.changed else "unchanged"
     screen.console.print(f"{state}: {published.events}", markup=False, soft_wrap=True)

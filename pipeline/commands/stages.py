@@ -20,14 +20,15 @@ def published(s: RetrainSettings) -> Published:
 
 
 def built(s: RetrainSettings) -> Built:
-    """The snapshot of the published events under these settings; built if it is not there.
+    """The snapshot of the published events under these settings; built if it is not there, inspected.
 
     Raises:
-        HmarError: as the snapshot stage.
+        HmarError: as the stages snapshot and inspect.
     """
+    from pipeline.stages.inspect import inspect
     from pipeline.stages.snapshot import build
 
-    return build(s, published(s))
+    return inspect(s, build(s, published(s)))
 
 
 def trained(s: RetrainSettings, run: str) -> tuple[Built, list[Trained]]:

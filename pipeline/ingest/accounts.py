@@ -2,16 +2,17 @@
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pydantic import BaseModel, ConfigDict
 
 from hmar.errors import HmarError
-from pipeline.ingest.candidates import BLANK, DUPLICATE, Candidates, Fate
+from pipeline.ingest.candidates import BLANK, Candidates, Rejection, check_lines
 from pipeline.ingest.delivery import Identified
+from pipeline.ingest.writing import Merged
 from pipeline.results import Accounts
 from pipeline.sources import Reason
-from pipeline.storage.events_store import Input
+from pipeline.storage.events_store import Input, Partition
 
 log = logging.getLogger("pipeline.ingest")
 
@@ -28,77 +29,153 @@ class Rejected(BaseModel):
     first_raw: str
 
 
-def inputs(candidates: Candidates, identified: Sequence[Identified], fates: Sequence[Fate]) -> tuple[Input, ...]:
-    """The accounts of each raw file; one line of log each."""
-    found = []
-    for number, one in enumerate(identified, start=1):
-        counts: Counter[str | None] = Counter()
-        for fate in fates:
-            if fate.file_number == number:
-                counts[fate.reason] += fate.rows
-        blank, duplicates, events = counts.pop(BLANK, 0), counts.pop(DUPLICATE, 0), counts.pop(None, 0)
-        account = Input(
+def read_inputs(
+    candidates: Candidates, identified: Sequence[Identified], rejections: Sequence[Rejection], merged: Merged
+) -> list[Input]:
+    """The accounts of the files that were read; events and duplicates are 0 until :func:`settle`.
+
+    Raises:
+        HmarError: a line is missing or counted twice (a defect of this program, nothing is published).
+    """
+    accounted = Counter(merged.delivered)
+    blank: Counter[str] = Counter()
+    reasons: dict[str, dict[str, int]] = {one.file.name: {} for one in identified}
+    for rejection in rejections:
+        accounted[rejection.file] += rejection.rows
+        if rejection.reason == BLANK:
+            blank[rejection.file] += rejection.rows
+        else:
+            reasons[rejection.file][rejection.reason] = rejection.rows
+    check_lines(candidates.lines, accounted, candidates.files)
+    return [
+        Input(
             name=one.file.name,
             bytes=one.bytes,
             sha256=one.sha256,
+            joined_sha256=one.content.joined_sha256,
             layout=one.file.layout.name,
-            rows=candidates.lines[number - 1] - blank,
-            events=events,
-            duplicates=duplicates,
-            quarantined=sum(counts.values()),
-            blank_lines=blank,
+            rows=candidates.lines[one.file.name] - blank[one.file.name],
+            events=0,
+            duplicates=0,
+            quarantined=sum(reasons[one.file.name].values()),
+            blank_lines=blank[one.file.name],
+            reasons=dict(sorted(reasons[one.file.name].items())),
+            outside_window=merged.outside_window[one.file.name] + reasons[one.file.name].get(Reason.OUTSIDE_WINDOW, 0),
         )
-        reasons = ", ".join(f"{reason} {rows:,}" for reason, rows in sorted(counts.items(), key=str))
+        for one in identified
+    ]
+
+
+def repeated_input(one: Identified, of: Input) -> Input:
+    """The accounts of a file that was not read, because it holds what another one holds; until :func:`settle`."""
+    return of.model_copy(update={"name": one.file.name, "bytes": one.bytes, "sha256": one.sha256})
+
+
+def settle(files: Sequence[Input], partitions: Sequence[Partition], repeats: Mapping[str, str]) -> tuple[Input, ...]:
+    """All files by name, with their events as the partitions have them; what is no event of a file is a duplicate.
+
+    Args:
+        repeats: file -> the file whose content it repeats: all of its rows are duplicates.
+
+    Raises:
+        HmarError: a file has more events than good rows (a defect of this program, nothing is published).
+    """
+    events: Counter[str] = Counter()
+    for partition in partitions:
+        events.update(partition.inputs)
+    settled = []
+    for one in sorted(files, key=lambda file: file.name):
+        rejected = {"quarantined": 0, "reasons": {}, "outside_window": 0} if one.name in repeats else {}
+        one = one.model_copy(update={**rejected, "events": events.pop(one.name, 0)})
+        duplicates = one.rows - one.quarantined - one.events
+        if duplicates < 0:
+            raise HmarError(f"{one.name}: more events than rows ({one}); nothing was published")
+        settled.append(one.model_copy(update={"duplicates": duplicates}))
+    if events:
+        raise HmarError(f"events of unknown files ({', '.join(sorted(events))}); nothing was published")
+    return tuple(settled)
+
+
+def tell(files: Sequence[Input]) -> None:
+    """One line of log for each of the files."""
+    for one in files:
+        reasons = ", ".join(f"{reason} {rows:,}" for reason, rows in one.reasons.items())
         log.info(
             "%s: %s rows = %s events + %s duplicates + %s quarantined%s%s",
-            account.name,
-            f"{account.rows:,}",
-            f"{account.events:,}",
-            f"{account.duplicates:,}",
-            f"{account.quarantined:,}",
+            one.name,
+            f"{one.rows:,}",
+            f"{one.events:,}",
+            f"{one.duplicates:,}",
+            f"{one.quarantined:,}",
             f" ({reasons})" if reasons else "",
-            f"; {blank:,} blank lines" if blank else "",
+            f"; {one.blank_lines:,} blank lines" if one.blank_lines else "",
         )
-        found.append(account)
-    return tuple(found)
 
 
-def total(files: Sequence[Input], fates: Sequence[Fate], outside_window: int) -> Accounts:
-    """The accounts of the delivery.
+def total(files: Sequence[Input], partitions: Sequence[Partition]) -> Accounts:
+    """The accounts of all files together.
 
     Raises:
         HmarError: rows differ from events + duplicates + quarantined (a defect of this program).
     """
+    accounts = _sum(files, sum(partition.rows for partition in partitions), sum(one.duplicates for one in files))
+    return _checked(accounts)
+
+
+def added(new: Sequence[Input], left_out: int, before: Accounts | None, after: Accounts) -> Accounts:
+    """The accounts of a delivery alone: events are what it added to those there were.
+
+    Args:
+        left_out: rows that became duplicates through it; of whichever file, of two equal rows one does.
+        before, after: the accounts of all files without and with it.
+
+    Raises:
+        HmarError: they differ by another number of events (a defect of this program, nothing is published).
+    """
+    good = sum(one.rows - one.quarantined for one in new)
+    accounts = _checked(_sum(new, good - left_out, left_out))
+    if after.events - (before.events if before else 0) != accounts.events:
+        raise HmarError(
+            f"{accounts.events} events were added to {before.events if before else 0} and gave {after.events}; "
+            "nothing was published"
+        )
+    return accounts
+
+
+def rejected(rejections: Sequence[Rejection]) -> list[Rejected]:
+    """The quarantine in brief, most rows first."""
+    found = [
+        Rejected(
+            file=one.file,
+            reason=one.reason,
+            rows=one.rows,
+            first_row=one.first_row,
+            first_raw=(one.first_raw or "")[:200],
+        )
+        for one in rejections
+        if one.reason != BLANK
+    ]
+    return sorted(found, key=lambda one: (-one.rows, one.file, one.reason))
+
+
+def _sum(files: Sequence[Input], events: int, duplicates: int) -> Accounts:
     reasons: Counter[str] = Counter()
-    for fate in fates:
-        if fate.reason not in (None, BLANK, DUPLICATE):
-            reasons[str(fate.reason)] += fate.rows
+    for one in files:
+        reasons.update(one.reasons)
     # Rows outside the window are counted under that name even where the settings keep them.
-    reasons[Reason.OUTSIDE_WINDOW] = max(reasons[Reason.OUTSIDE_WINDOW], outside_window)
-    accounts = Accounts(
+    outside = sum(one.outside_window for one in files)
+    reasons[Reason.OUTSIDE_WINDOW] = max(reasons[Reason.OUTSIDE_WINDOW], outside)
+    return Accounts(
         rows=sum(one.rows for one in files),
-        events=sum(one.events for one in files),
-        duplicates=sum(one.duplicates for one in files),
+        events=events,
+        duplicates=duplicates,
         quarantined=sum(one.quarantined for one in files),
         blank_lines=sum(one.blank_lines for one in files),
         reasons={reason: rows for reason, rows in sorted(reasons.items()) if rows},
     )
+
+
+def _checked(accounts: Accounts) -> Accounts:
     if accounts.rows != accounts.events + accounts.duplicates + accounts.quarantined:
         raise HmarError(f"the row accounts do not add up ({accounts}); nothing was published")
     return accounts
-
-
-def rejected(candidates: Candidates, fates: Sequence[Fate]) -> list[Rejected]:
-    """The quarantine in brief, most rows first."""
-    found = [
-        Rejected(
-            file=candidates.files[fate.file_number - 1].name,
-            reason=fate.reason,
-            rows=fate.rows,
-            first_row=fate.first_row,
-            first_raw=(fate.first_raw or "")[:200],
-        )
-        for fate in fates
-        if fate.reason is not None and fate.reason not in (BLANK, DUPLICATE)
-    ]
-    return sorted(found, key=lambda one: (-one.rows, one.file, one.reason))

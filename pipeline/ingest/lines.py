@@ -7,10 +7,10 @@ are cut into blocks of whole lines here, which costs one newline count per block
 import codecs
 import gzip
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, TypeVar, cast
 
 from hmar.errors import DataError
 
@@ -24,6 +24,8 @@ LONGEST = 16 * 1024 * 1024
 SAMPLE_LINES = 200
 MARK = "\ufffe"
 """Stands before each byte that is not UTF-8. It is no character of any text, so it cannot be there by right."""
+
+T = TypeVar("T")
 
 _BOM = codecs.BOM_UTF8
 _WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -39,18 +41,39 @@ codecs.register_error("hmar-mark", _mark_bytes)
 
 @contextmanager
 def open_raw(path: Path) -> Iterator[BinaryIO]:
-    """The file's bytes, decompressed if its first bytes say gzip.
+    """The file's bytes, decompressed if its first bytes say gzip or Zstandard.
 
     Raises:
-        DataError: the compressed data is damaged or ends early.
+        DataError: the compressed data is damaged or ends early, or the file is an archive of files.
     """
     with path.open("rb") as raw:
-        zipped = raw.read(2) == b"\x1f\x8b"
+        magic = raw.read(4)
         raw.seek(0)
+        if magic == b"PK\x03\x04":
+            raise DataError(f"{path}: a zip archive; unzip it and give the file in it")
         try:
-            yield cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if zipped else raw
+            if magic.startswith(b"\x1f\x8b"):
+                yield cast(BinaryIO, gzip.GzipFile(fileobj=raw))
+            elif magic == b"\x28\xb5\x2f\xfd":
+                with _unpacked(raw) as stream:
+                    yield stream
+            else:
+                yield raw
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise DataError(f"{path}: the gzip data is damaged or cut ({error}); fetch the file again") from None
+        except OSError as error:
+            # Arrow's own errors have no number, those of the operating system have.
+            if magic != b"\x28\xb5\x2f\xfd" or error.errno is not None:
+                raise
+            raise DataError(f"{path}: the Zstandard data is damaged or cut ({error}); fetch the file again") from None
+
+
+@contextmanager
+def _unpacked(raw: BinaryIO) -> Iterator[BinaryIO]:
+    import pyarrow as pa
+
+    with pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), "zstd") as stream:
+        yield cast(BinaryIO, stream)
 
 
 def sample(path: Path, limit: int = SAMPLE_LINES) -> list[tuple[int, str]]:
@@ -61,7 +84,8 @@ def sample(path: Path, limit: int = SAMPLE_LINES) -> list[tuple[int, str]]:
     """
     try:
         with open_raw(path) as stream:
-            head = _without_bom(path, stream.read(BLOCK))
+            head = stream.read(BLOCK)
+            head = head[_bom_length(path, head) :]
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}; give a file that can be read") from None
     lines = head.split(b"\n")
@@ -78,15 +102,14 @@ def sample(path: Path, limit: int = SAMPLE_LINES) -> list[tuple[int, str]]:
 
 
 class LineBlocks:
-    """A raw file as a stream of blocks for DuckDB; read once, then ``lines`` and ``unterminated`` are known."""
+    """A raw file as a stream of whole lines; read it once, then ``lines`` and ``unterminated`` are known."""
 
     def __init__(self, path: Path, skip_header: bool) -> None:
         self.path = path
         self.lines = 0
-        """Physical lines read so far, the header among them."""
-        self.unterminated: int | None = None
-        """Number of the last line if no line end follows it."""
-        self.unterminated_text = ""
+        """Lines so far, the header among them, an unterminated last one not. Who reads :meth:`cuts` counts them."""
+        self.unterminated: bytes | None = None
+        """The last line if no line end follows it, as :func:`normal` gives it. It is in no block."""
         self.failure: Exception | None = None
         """What ended the reading early: DuckDB passes it on as text only."""
         self._skip_header = skip_header
@@ -94,63 +117,94 @@ class LineBlocks:
     def reader(self) -> "pa.RecordBatchReader":
         """Batches of one row: first_row (int64, number of the block's first line) and text (its lines, one string).
 
-        Reading fails where :meth:`blocks` does, then ``failure`` tells why.
+        Text is UTF-8 as :func:`normal` gives it, LF between lines and none at the end. Reading fails where
+        :meth:`cuts` does, then ``failure`` tells why.
         """
-        import pyarrow as pa
+        return chunks(self.remembering(self._numbered()))
 
-        schema = pa.schema([("first_row", pa.int64()), ("text", pa.string())])
-        return pa.RecordBatchReader.from_batches(
-            schema,
-            # Buffers rather than pa.array, which imports pandas the first time it meets a Python object.
-            (pa.record_batch([_one_int64(row), _one_string(text)], schema=schema) for row, text in self._remembering()),
-        )
-
-    def _remembering(self) -> Iterator[tuple[int, bytes]]:
+    def remembering(self, parts: Iterable[T]) -> Iterator[T]:
+        """``parts``, with ``failure`` set when they end in an error."""
         try:
-            yield from self.blocks()
+            yield from parts
         except Exception as error:
             self.failure = error
             raise
 
-    def blocks(self) -> Iterator[tuple[int, bytes]]:
-        """Number of the first line, and UTF-8 text of whole lines, LF between them and none at the end.
+    def cuts(self, size: int) -> Iterator[memoryview]:
+        """Whole lines as they stand in the file, each with its line end, about ``size`` bytes at a time.
+
+        Byte order mark and header are left out.
 
         Raises:
-            DataError: damaged gzip data, UTF-16, or a line longer than ``LONGEST``.
+            DataError: damaged compressed data, UTF-16, or a line longer than ``LONGEST``.
         """
+        header, carried, first, behind = self._skip_header, b"", True, 0
         with open_raw(self.path) as stream:
-            rest, first = b"", True
-            while piece := stream.read(BLOCK):
+            while True:
+                # A buffer of its own per block: others work on earlier ones meanwhile.
+                buffer = bytearray(len(carried) + size)
+                buffer[: len(carried)] = carried
+                read = _fill(stream, memoryview(buffer)[len(carried) :])
+                start, end = 0, len(carried) + read
                 if first:
-                    piece = _without_bom(self.path, piece)
-                block = rest + piece
-                cut = block.rfind(b"\n") + 1
-                if not cut and len(block) > LONGEST:
+                    start, first = _bom_length(self.path, buffer), False
+                cut = buffer.rfind(b"\n", 0, end) + 1
+                if not cut and end > LONGEST:
                     raise DataError(
-                        f"{self.path}, line {self.lines + 1}: longer than {LONGEST // 2**20} MiB; this is no text log"
+                        f"{self.path}, line {self._line_at(behind)}: longer than {LONGEST // 2**20} MiB; "
+                        "this is no text log"
                     )
-                rest = block[cut:]
-                if cut:
-                    yield from self._numbered(block[: cut - 1])
-                first = False
-            if rest:
-                yield from self._numbered(rest)
-                self.unterminated = self.lines
-                self.unterminated_text = rest.rpartition(b"\n")[2].decode("utf-8", "hmar-mark")
-
-    def _numbered(self, block: bytes) -> Iterator[tuple[int, bytes]]:
-        if self._skip_header and self.lines == 0:
+                if cut and header:
+                    self.lines, header = 1, False
+                    start = buffer.index(b"\n") + 1
+                if start < cut:
+                    yield memoryview(buffer)[start:cut]
+                carried = bytes(buffer[max(start, cut) : end])
+                behind += max(start, cut)
+                if read < size:
+                    break
+        if carried and header:
             self.lines = 1
-            _, newline, block = block.partition(b"\n")
-            if not newline:
-                return
-        if b"\r" in block:
-            block = block.replace(b"\r\n", b"\n").removesuffix(b"\r")
-        if not block.isascii():
-            block = _valid(block)
-        row = self.lines + 1
-        self.lines += block.count(b"\n") + 1
-        yield row, block
+        elif carried:
+            self.unterminated = normal(carried)
+
+    def _line_at(self, offset: int) -> int:
+        """Number of the line that begins ``offset`` bytes into the file."""
+        number = 1
+        with open_raw(self.path) as stream:
+            while offset:
+                piece = stream.read(min(offset, BLOCK))
+                number += piece.count(b"\n")
+                offset -= len(piece)
+        return number
+
+    def _numbered(self) -> Iterator[tuple[int, bytes]]:
+        for cut in self.cuts(BLOCK):
+            block = normal(cut[:-1].tobytes())
+            row = self.lines + 1
+            self.lines += block.count(b"\n") + 1
+            yield row, block
+
+
+def chunks(texts: Iterable[tuple[int, bytes]]) -> "pa.RecordBatchReader":
+    """Texts with the number of their first line as batches of one row: first_row (int64) and text (string)."""
+    import pyarrow as pa
+
+    schema = pa.schema([("first_row", pa.int64()), ("text", pa.string())])
+    return pa.RecordBatchReader.from_batches(
+        schema,
+        # Buffers rather than pa.array, which imports pandas the first time it meets a Python object.
+        (pa.record_batch([_one_int64(row), one_string(text)], schema=schema) for row, text in texts),
+    )
+
+
+def normal(block: bytes) -> bytes:
+    """The block with LF for CRLF, and :data:`MARK` and two hexadecimal digits for each byte that is not UTF-8."""
+    if b"\r" in block:
+        block = block.replace(b"\r\n", b"\n").removesuffix(b"\r")
+    if not block.isascii():
+        block = _valid(block)
+    return block
 
 
 def _valid(block: bytes) -> bytes:
@@ -161,10 +215,21 @@ def _valid(block: bytes) -> bytes:
     return block
 
 
-def _without_bom(path: Path, head: bytes) -> bytes:
+def _bom_length(path: Path, head: bytes | bytearray) -> int:
     if head.startswith(_WIDE):
         raise DataError(f"{path}: the file is UTF-16; convert it to UTF-8")
-    return head.removeprefix(_BOM)
+    return len(_BOM) if head.startswith(_BOM) else 0
+
+
+def _fill(stream: BinaryIO, buffer: memoryview) -> int:
+    """Bytes read: fewer than the buffer holds only at the end of the file."""
+    filled = 0
+    while filled < len(buffer):
+        read = stream.readinto(buffer[filled:])  # type: ignore[attr-defined]
+        if not read:
+            break
+        filled += read
+    return filled
 
 
 def _one_int64(value: int) -> "pa.Array":
@@ -173,7 +238,7 @@ def _one_int64(value: int) -> "pa.Array":
     return pa.Array.from_buffers(pa.int64(), 1, [None, pa.py_buffer(value.to_bytes(8, "little", signed=True))])
 
 
-def _one_string(text: bytes) -> "pa.Array":
+def one_string(text: bytes) -> "pa.Array":
     import pyarrow as pa
 
     offsets = bytes(4) + len(text).to_bytes(4, "little")

@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hmar.errors import StorageError
 from pipeline.ingest.accounts import Rejected
-from pipeline.ingest.candidates import Candidates
 from pipeline.results import Accounts
+from pipeline.storage.events_store import EventsManifest
 
 MEASURES = "measures.json"
 
@@ -21,26 +21,33 @@ class Measures(BaseModel):
 
     metrics: dict[str, int | float | str | None]
     rejected: list[Rejected]
+    based_on: str | None = None
+    """What was published when the delivery was landed (:func:`pipeline.storage.events_store.state`), where it is added
+    to that; None: it replaces whatever is there."""
 
 
-def measure(
-    candidates: Candidates, accounts: Accounts, behaviors: Mapping[str, int], outside_window: int, target: str
-) -> dict[str, Any]:
-    """The metrics by name: counts of the delivery, shares from 0 to 1, moments in ISO 8601."""
-    found = candidates.metrics()
-    events, rows = found["events"], accounts.rows
+def measure(found: Mapping[str, Any], manifest: EventsManifest, delivered: Accounts, target: str) -> dict[str, Any]:
+    """The metrics by name: counts and shares from 0 to 1, moments in ISO 8601.
+
+    Rows, duplicates and quarantined rows are those of the delivery; events, users, items and behaviors are those that
+    would be published.
+
+    Args:
+        found: what :meth:`Candidates.metrics` gives.
+    """
+    events, rows, behaviors, total = found["events"], delivered.rows, manifest.behaviors, manifest.accounts
     shares = {f"share_{name}": count / max(events, 1) for name, count in behaviors.items()}
     return {
         **found,
         **shares,
         "rows": rows,
-        "duplicates": accounts.duplicates,
-        "duplicate_share": accounts.duplicates / max(rows, 1),
-        "quarantined": accounts.quarantined,
-        "quarantined_share": accounts.quarantined / max(rows, 1),
-        "unaccounted_rows": rows - accounts.events - accounts.duplicates - accounts.quarantined,
-        "blank_lines": accounts.blank_lines,
-        "outside_window": outside_window,
+        "duplicates": delivered.duplicates,
+        "duplicate_share": delivered.duplicates / max(rows, 1),
+        "quarantined": delivered.quarantined,
+        "quarantined_share": delivered.quarantined / max(rows, 1),
+        "unaccounted_rows": total.rows - events - total.duplicates - total.quarantined,
+        "blank_lines": delivered.blank_lines,
+        "outside_window": manifest.outside_window,
         "target_events": behaviors.get(target, 0),
         "target_share": behaviors.get(target, 0) / max(events, 1),
     }

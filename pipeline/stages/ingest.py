@@ -4,28 +4,17 @@ import logging
 import shutil
 from pathlib import Path
 
-import duckdb
-
-from hmar import __version__
-from pipeline.ingest import accounts as accounting
-from pipeline.ingest.candidates import DUPLICATE, Candidates
-from pipeline.ingest.delivery import (
-    Identified,
-    check_unchanged,
-    deciding_settings,
-    delivery_key,
-    fingerprint,
-    identify,
-    staged,
-)
-from pipeline.ingest.measures import MEASURES, Measures, measure
-from pipeline.ingest.writing import content_digest, sums_of, write_partitions, write_quarantine
+from hmar.errors import StorageError
+from pipeline.ingest import drift
+from pipeline.ingest.appending import check_settings, content_of, new_files, repeats
+from pipeline.ingest.delivery import delivered, fingerprint, identify, quarantine_of, staged
+from pipeline.ingest.measures import read_measures
+from pipeline.ingest.staging import Plan, stage
 from pipeline.results import Landed
 from pipeline.settings import RetrainSettings
-from pipeline.sources import Reason, Source, delivery, source
-from pipeline.storage.atomic import TEMPORARY, new_directory, publish_file, storage_errors, sweep, write_json
-from pipeline.storage.engine import connect
-from pipeline.storage.events_store import MANIFEST, EventsManifest, is_published, read_manifest, remove_unnamed
+from pipeline.sources import Source, source_of
+from pipeline.storage.atomic import new_directory, storage_errors, sweep
+from pipeline.storage.events_store import EventsManifest, files, is_published, read_manifest, remove_unnamed, state
 from pipeline.storage.lock import dataset_lock
 
 log = logging.getLogger("pipeline.ingest")
@@ -34,76 +23,94 @@ log = logging.getLogger("pipeline.ingest")
 def land(s: RetrainSettings) -> Landed:
     """Read the raw log and stage its events, quarantine, accounts and metrics; or find that published already.
 
-    The delivery is all there is: events that an earlier delivery had and this one has not are dropped when it is
-    published. Staged under ``<home>/staging/<name>/<key>``: the event files and manifest as they would be published,
-    and ``measures.json``. The quarantine goes to ``<home>/quarantine/<name>/<key>.parquet`` at once, so that it can be
-    looked at if validation fails. The same files and settings give the same bytes.
+    ``ingest.mode: replace``: the delivery is all there is; events that an earlier one had and this one has not are
+    dropped when it is published. ``append``: its files are added to what is published; those that are in already are
+    skipped, and only partitions that a new row belongs to are made anew. The order in which files come does not
+    matter.
+
+    Staged under ``<home>/staging/<name>/<key>``: the event files of those partitions, the whole manifest as it would
+    be published, and ``measures.json``. The quarantine goes to ``<home>/quarantine/<name>/<key>.parquet`` at once, so
+    that it can be looked at if validation fails. The same files and settings give the same bytes.
 
     Raises:
-        DataError: missing, empty or damaged files, or not of this source.
-        SettingsError: unknown source. StorageError: the disk refused, or a file changed while it was read.
+        DataError: missing, empty or damaged files, or not of this source; append: a file of a published name with
+            another content, or published events that are damaged or of another version.
+        SettingsError: unknown source; append: settings or a version that the published events were not made with.
+        StorageError: the disk refused, or a file changed while it was read.
         BusyError: another run is writing this dataset.
     """
-    origin = source(s.source)
+    origin = source_of(s)
     staging, events = s.paths.staging(s.name), s.paths.events(s.name)
     with storage_errors(staging), dataset_lock(s.paths.lock(s.name), "ingest"):
-        identified = identify(delivery(origin, s.raw))
-        key = fingerprint(s, identified)
-        final = staged(staging, key)
+        plan = _plan(s, origin)
+        final = staged(staging, plan.fingerprint)
         _clean(s, keep=final)
-        if is_published(events, key):
+        if is_published(events, plan.fingerprint):
             manifest = read_manifest(events)
             remove_unnamed(events, {partition.path for partition in manifest.partitions})
+            prune_quarantine(s, plan.quarantine)
             log.info("%s: these files are published already, with these settings", s.name)
-            return Landed(staging=final, fingerprint=key, accounts=manifest.accounts, reused=True)
+            return _landed(final, manifest, plan, reused=True)
+        if final.exists() and not _fits(final, plan):
+            shutil.rmtree(final)
+        if s.table is not None:
+            drift.tell(events, [one.file for one in plan.new])
         if not final.exists():
             with new_directory(final) as directory:
-                _stage(s, origin, identified, key, directory)
-        manifest = read_manifest(final)
-        return Landed(staging=final, fingerprint=key, accounts=manifest.accounts)
+                stage(s, origin, plan, directory)
+        return _landed(final, read_manifest(final), plan)
 
 
-def _stage(s: RetrainSettings, origin: Source, identified: list[Identified], key: str, directory: Path) -> None:
-    with connect(s.engine, directory.parent) as connection:
-        candidates = Candidates(connection, origin, [one.file for one in identified])
-        candidates.read(s.ingest)
-        check_unchanged(identified)
-        fates = candidates.fates()
-        inputs = accounting.inputs(candidates, identified, fates)
-        outside = sum(f.outside_window for f in fates if f.reason in (None, DUPLICATE, Reason.OUTSIDE_WINDOW))
-        accounts = accounting.total(inputs, fates, outside)
-        behaviors = candidates.behaviors()
-        measures = measure(candidates, accounts, behaviors, outside, s.snapshot.target)
-        rejected = accounting.rejected(candidates, fates)
-        spans = candidates.spans()
-        _keep_quarantine(connection, s.paths.quarantine(s.name) / f"{delivery_key(key)}.parquet")
-        partitions = write_partitions(candidates, spans, directory)
-    manifest = EventsManifest(
-        dataset=s.name,
-        source=s.source,
-        fingerprint=key,
-        digest=content_digest([sums_of(span) for span in spans]),
-        behaviors=behaviors,
-        user_id_type=origin.USER_ID_TYPE,
-        item_id_type=origin.ITEM_ID_TYPE,
-        partitions=partitions,
-        accounts=accounts,
-        outside_window=outside,
-        inputs=inputs,
-        settings=deciding_settings(s),
-        code_version=__version__,
-        duckdb_version=duckdb.__version__,
+def prune_quarantine(s: RetrainSettings, own: Path | None) -> None:
+    """Remove the quarantine of deliveries that ``own`` has replaced; a delivery that is added replaces none.
+
+    Call it while holding the dataset's lock, when the delivery is published.
+    """
+    # Without a file of its own, what is published was added up from the deliveries that the other files are of.
+    if s.ingest.mode == "replace" and own is not None and own.is_file():
+        for other in own.parent.glob("*.parquet"):
+            if other != own:
+                other.unlink()
+
+
+def _fits(staging: Path, plan: Plan) -> bool:
+    """Whether what is staged was made for the events as they are now."""
+    try:
+        return read_measures(staging).based_on == plan.based_on
+    except StorageError:
+        return False
+
+
+def _landed(staging: Path, manifest: EventsManifest, plan: Plan, reused: bool = False) -> Landed:
+    return Landed(
+        staging=staging,
+        fingerprint=plan.fingerprint,
+        accounts=manifest.accounts,
+        reused=reused,
+        quarantine=plan.quarantine,
     )
-    write_json(directory / MEASURES, Measures(metrics=measures, rejected=rejected).model_dump(mode="json"))
-    write_json(directory / MANIFEST, manifest.model_dump(mode="json"))
 
 
-def _keep_quarantine(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
-    with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.parent / f"{TEMPORARY}{path.name}"
-        write_quarantine(connection, temporary)
-        publish_file(temporary, path)
+def _plan(s: RetrainSettings, origin: Source) -> Plan:
+    events = s.paths.events(s.name)
+    identified = identify(delivered(s, origin))
+    based_on, published = None, None
+    if s.ingest.mode == "append":
+        based_on = state(events)
+        if based_on:
+            published = read_manifest(events)
+            check_settings(s, published)
+            files(published, events)
+    earlier = published.inputs if published else ()
+    new = new_files(identified, earlier)
+    return Plan(
+        new=new,
+        published=published,
+        based_on=based_on,
+        repeats=repeats(s, new, earlier),
+        fingerprint=fingerprint(s, [*(one.content for one in new), *map(content_of, earlier)]),
+        quarantine=quarantine_of(s, [one.content for one in new]) if new else None,
+    )
 
 
 def _clean(s: RetrainSettings, keep: Path) -> None:

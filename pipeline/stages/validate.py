@@ -5,31 +5,39 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from hmar.errors import DataError
-from pipeline.expectations import Verdict, checks
+from hmar.errors import BusyError, DataError
+from pipeline.checks import over_time
+from pipeline.checks.check import Verdict
+from pipeline.checks.events import suite
+from pipeline.checks.judge import Judge, first_page, judge
+from pipeline.checks.page import EVENTS_PAGE, write_events_page
 from pipeline.ingest.accounts import Rejected
-from pipeline.ingest.data_docs import first_page, judge
 from pipeline.ingest.measures import read_measures
 from pipeline.results import Landed, Published
 from pipeline.settings import RetrainSettings
-from pipeline.sources import Reason, source
+from pipeline.sources import Reason, source_of
 from pipeline.sources.base import shown
-from pipeline.stages.ingest import land
+from pipeline.stages.ingest import land, prune_quarantine
 from pipeline.storage.atomic import storage_errors, write_json
-from pipeline.storage.events_store import MANIFEST, is_published, publish, read_manifest
+from pipeline.storage.events_store import MANIFEST, is_published, publish, read_manifest, state
 from pipeline.storage.lock import dataset_lock
 
 RESULT = "result.json"
 REASONS_TOLD = 5
+ATTEMPTS = 3
+"""How often a delivery is landed before it is left to a later run."""
 
 log = logging.getLogger("pipeline.validate")
 
 
-def validate(s: RetrainSettings, landed: Landed) -> Published:
-    """Judge the staged delivery, render Data Docs and ``result.json`` beside them, publish the events.
+def validate(s: RetrainSettings, landed: Landed, judged_by: Judge = judge) -> Published:
+    """Judge the staged delivery, render Data Docs, ``events.html`` and ``result.json``, publish the events.
 
-    A delivery that is published already is left alone, to the byte. Staging that a later run has cleared away is
-    landed again.
+    A delivery that is published already is left alone, to the byte. It is landed again if a later run has cleared the
+    staging away, or has published since what this one was to be added to.
+
+    Args:
+        judged_by: what runs the expectations.
 
     Raises:
         DataError: expectations failed; each is named with what was found and what was expected. Nothing is published,
@@ -37,53 +45,69 @@ def validate(s: RetrainSettings, landed: Landed) -> Published:
         StorageError: the disk refused; what was published is as it was.
         BusyError: another run is writing this dataset.
     """
+    events = s.paths.events(s.name)
+    for _ in range(ATTEMPTS):
+        if not is_published(events, landed.fingerprint) and not _is_current(landed, events):
+            landed = land(s)
+        with storage_errors(events), dataset_lock(s.paths.lock(s.name), "validate"):
+            if is_published(events, landed.fingerprint):
+                return _unchanged(s, landed)
+            if _is_current(landed, events):
+                return _judge_and_publish(s, landed, judged_by)
+    raise BusyError(f"{events}: other runs published {ATTEMPTS} times while this one landed; run it again later")
+
+
+def _is_current(landed: Landed, events: Path) -> bool:
+    """Whether the delivery is staged, and on what is published now."""
+    if not (landed.staging / MANIFEST).is_file():
+        return False
+    based_on = read_measures(landed.staging).based_on
+    return based_on is None or based_on == state(events)
+
+
+def _unchanged(s: RetrainSettings, landed: Landed) -> Published:
+    events = s.paths.events(s.name)
+    manifest = read_manifest(events)
+    shutil.rmtree(landed.staging, ignore_errors=True)
+    prune_quarantine(s, landed.quarantine)
+    page = first_page(s.paths.data_docs(s.name))
+    return Published(
+        events=events,
+        digest=manifest.digest,
+        accounts=manifest.accounts,
+        data_docs=page if page.is_file() else None,
+        changed=False,
+    )
+
+
+def _judge_and_publish(s: RetrainSettings, landed: Landed, judged_by: Judge) -> Published:
     events, project = s.paths.events(s.name), s.paths.data_docs(s.name)
-    if not is_published(events, landed.fingerprint) and not (landed.staging / MANIFEST).is_file():
-        landed = land(s)
-    with storage_errors(events), dataset_lock(s.paths.lock(s.name), "validate"):
-        if is_published(events, landed.fingerprint):
-            manifest = read_manifest(events)
-            shutil.rmtree(landed.staging, ignore_errors=True)
-            page = first_page(project)
-            return Published(
-                events=events,
-                digest=manifest.digest,
-                accounts=manifest.accounts,
-                data_docs=page if page.is_file() else None,
-                changed=False,
-            )
-        manifest = read_manifest(landed.staging)
-        measures = read_measures(landed.staging)
-        verdicts, docs = judge(project, s.name, checks(s), measures.metrics)
-        failed = [verdict for verdict in verdicts if not verdict.success]
-        write_json(
-            project / RESULT,
-            {
-                "dataset": s.name,
-                "success": not failed,
-                "fingerprint": landed.fingerprint,
-                "digest": manifest.digest,
-                "accounts": manifest.accounts.model_dump(mode="json"),
-                "metrics": measures.metrics,
-                "rejected": [one.model_dump() for one in measures.rejected],
-                "checks": [
-                    {
-                        "name": verdict.check.measure,
-                        "expected": verdict.check.expected,
-                        "found": verdict.found,
-                        "success": verdict.success,
-                        "why": verdict.check.why,
-                    }
-                    for verdict in verdicts
-                ],
-                "data_docs": docs.relative_to(project).as_posix(),
-            },
-        )
-        if failed:
-            raise DataError(_explanation(s, failed, measures.rejected, docs))
-        before = _published_digest(events)
-        publish(manifest, landed.staging, events)
-        shutil.rmtree(landed.staging, ignore_errors=True)
+    manifest = read_manifest(landed.staging)
+    measures = read_measures(landed.staging)
+    metrics = measures.metrics | over_time.measures(manifest.partitions, s.expectations.trailing)
+    verdicts, docs = judged_by(project, s.name, f"{s.name} delivery", suite(s, metrics), metrics)
+    write_events_page(project / EVENTS_PAGE, manifest, metrics, verdicts, measures.rejected)
+    failed = [verdict for verdict in verdicts if not verdict.success]
+    write_json(
+        project / RESULT,
+        {
+            "dataset": s.name,
+            "success": not failed,
+            "fingerprint": landed.fingerprint,
+            "digest": manifest.digest,
+            "accounts": manifest.accounts.model_dump(mode="json"),
+            "metrics": metrics,
+            "rejected": [one.model_dump() for one in measures.rejected],
+            "checks": [verdict.told() for verdict in verdicts],
+            "data_docs": docs.relative_to(project).as_posix(),
+        },
+    )
+    if failed:
+        raise DataError(_explanation(s, failed, measures.rejected, project / EVENTS_PAGE))
+    before = _published_digest(events)
+    publish(manifest, landed.staging, events)
+    prune_quarantine(s, landed.quarantine)
+    shutil.rmtree(landed.staging, ignore_errors=True)
     log.info(
         "%s: %s events published in %d partitions", s.name, f"{manifest.accounts.events:,}", len(manifest.partitions)
     )
@@ -96,18 +120,18 @@ def validate(s: RetrainSettings, landed: Landed) -> Published:
     )
 
 
-def _explanation(s: RetrainSettings, failed: Sequence[Verdict], rejected: Sequence[Rejected], docs: Path) -> str:
+def _explanation(s: RetrainSettings, failed: Sequence[Verdict], rejected: Sequence[Rejected], page: Path) -> str:
     """One line: what failed, where the first bad rows stand, where to look."""
     parts = [f"{v.check.measure} is {v.found}, expected {v.check.expected}" for v in failed]
     if rejected and any(v.check.measure.startswith("quarantined") for v in failed):
         parts.append("quarantined: " + "; ".join(_told(s, one) for one in rejected[:REASONS_TOLD]))
-    return f"{s.name}: validation failed, nothing was published: {'; '.join(parts)}; fix the log, see {docs}"
+    return f"{s.name}: validation failed, nothing was published: {'; '.join(parts)}; fix the log, see {page}"
 
 
 def _told(s: RetrainSettings, one: Rejected) -> str:
     what = one.reason
     if one.reason == Reason.UNKNOWN_BEHAVIOR:
-        origin = source(s.source)
+        origin = source_of(s)
         what += f" {shown(origin.behavior_code(one.first_raw))} (known: {', '.join(origin.BEHAVIORS)})"
     return f"{what} in {one.rows:,} row(s), the first {one.file} line {one.first_row}: {shown(one.first_raw)}"
 

@@ -2,6 +2,7 @@
 
 from hmar.atomic import (
     TEMPORARY,
+    flush,
     fsync_tree,
     new_directory,
     publish_file,
@@ -13,6 +14,7 @@ from hmar.atomic import (
 
 __all__ = [
     "TEMPORARY",
+    "flush",
     "fsync_tree",
     "new_directory",
     "publish_file",

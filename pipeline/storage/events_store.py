@@ -1,20 +1,22 @@
 """Published events on disk: ``manifest.json`` and the Parquet files it names.
 
 A reader takes the files from the manifest and never from a glob: a file that no manifest names does not exist.
-Columns of every file, rows ordered by (user_id, event_time, item_id, behavior):
+Columns of every file, rows ordered by (user_id, event_time, item_id, behavior, value, category_id, source_file,
+source_row), nulls last:
 
 ==============  ==================================  =======================================================
 user_id         BIGINT or VARCHAR (user_id_type)    as the source has it
 item_id         BIGINT or VARCHAR (item_id_type)    as the source has it
 behavior        VARCHAR                             one of the source's behaviors
 event_time      TIMESTAMP WITH TIME ZONE            UTC, microseconds
-category_id     BIGINT, nullable                    as the source has it
+category_id     BIGINT or VARCHAR, nullable         as the source has it (category_id_type)
 value           DOUBLE, nullable                    a rating
-source_file     VARCHAR                             raw file, relative to the delivery
+source_file     VARCHAR                             name of the raw file, as in the manifest's ``inputs``
 source_row      BIGINT                              1-based line number in that file
 ==============  ==================================  =======================================================
 """
 
+import hashlib
 import os
 import shutil
 import uuid
@@ -27,9 +29,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hmar.errors import DataError, StorageError
 from pipeline.results import Accounts
-from pipeline.storage.atomic import TEMPORARY, storage_errors, write_json
+from pipeline.storage.atomic import TEMPORARY, flush, storage_errors, write_json
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Literal[2] = 2
 MANIFEST = "manifest.json"
 
 IdType = Literal["int64", "string"]
@@ -54,15 +56,24 @@ class Partition(_Part):
     bytes: int
     min_time: datetime
     max_time: datetime
+    behaviors: dict[str, int]
+    """Events by behavior."""
+    inputs: dict[str, int]
+    """Events by raw file, those with none left out."""
+    sums: tuple[int, int] = (0, 0)
+    """What ``content_digest`` is made of beside ``rows``: two sums over hashes of the events, which add up over
+    partitions."""
 
 
 class Input(_Part):
-    """One raw file of the delivery: rows = events + duplicates + quarantined."""
+    """One raw file: rows = events + duplicates + quarantined."""
 
     name: str
-    """Relative to the delivery."""
+    """Relative to what was delivered."""
     bytes: int
     sha256: str
+    joined_sha256: str | None = None
+    """Of the file that its rows were joined with, if there is one."""
     layout: str
     rows: int
     """Lines that are neither blank nor a header."""
@@ -70,16 +81,20 @@ class Input(_Part):
     duplicates: int
     quarantined: int
     blank_lines: int
+    reasons: dict[str, int] = {}
+    """Quarantined rows by reason."""
+    outside_window: int = 0
+    """Rows outside the time window, quarantined or kept as the settings say."""
 
 
 class EventsManifest(_Part):
     """What is published: the files, what they came from, and where every raw row went."""
 
-    schema_version: int = SCHEMA_VERSION
+    schema_version: Literal[2] = SCHEMA_VERSION
     dataset: str
     source: str
     fingerprint: str
-    """sha256 of what decides the events: raw files, settings, SQL."""
+    """sha256 of what decides the events: the set of raw files (name and content), settings, SQL, versions."""
     digest: str
     """Order-independent digest of all events' content: user, item, behavior, time, category, value. It depends
     neither on the order of rows, nor on source_file and source_row, nor on how events are spread over files."""
@@ -87,13 +102,16 @@ class EventsManifest(_Part):
     """Events by behavior."""
     user_id_type: IdType
     item_id_type: IdType
+    category_id_type: IdType = "int64"
     partitions: tuple[Partition, ...]
     accounts: Accounts
     outside_window: int
     """Rows outside the time window, quarantined or kept as the settings say."""
     inputs: tuple[Input, ...]
     settings: dict[str, Any]
-    """The ingest settings that shaped the events."""
+    """The settings that decided which events are published; how they were delivered is not among them."""
+    sql: str = ""
+    """sha256 of the statements that shaped the events."""
     code_version: str
     duckdb_version: str
 
@@ -129,15 +147,25 @@ def files(manifest: EventsManifest, events: Path) -> list[Path]:
         events: the directory that ``manifest`` was read from.
 
     Raises:
-        DataError: a file the manifest names is missing.
+        DataError: a file the manifest names is missing, or of another size.
     """
-    paths = [events / partition.path for partition in manifest.partitions]
-    for path in paths:
-        if not path.is_file():
+    for partition in manifest.partitions:
+        if not _is_whole(events, partition):
+            path = events / partition.path
+            trouble = f"damaged ({path.stat().st_size} of {partition.bytes} bytes)" if path.is_file() else "missing"
             raise DataError(
-                f"{path}: named by the manifest but missing; delete {events / MANIFEST} and run `hmar ingest`"
+                f"{path}: named by the manifest but {trouble}; delete {events / MANIFEST} and run `hmar ingest` over "
+                "all raw files"
             )
-    return paths
+    return [events / partition.path for partition in manifest.partitions]
+
+
+def state(events: Path) -> str:
+    """What is published, as a hash that changes with the manifest; empty if nothing is."""
+    try:
+        return hashlib.sha256((events / MANIFEST).read_bytes()).hexdigest()
+    except FileNotFoundError:
+        return ""
 
 
 def is_published(events: Path, fingerprint: str) -> bool:
@@ -148,26 +176,31 @@ def is_published(events: Path, fingerprint: str) -> bool:
         manifest = read_manifest(events)
     except DataError:
         return False
-    return manifest.fingerprint == fingerprint and all(
-        (events / p.path).is_file() and (events / p.path).stat().st_size == p.bytes for p in manifest.partitions
-    )
+    return manifest.fingerprint == fingerprint and all(_is_whole(events, one) for one in manifest.partitions)
 
 
 def publish(manifest: EventsManifest, staging: Path, events: Path) -> None:
     """Make the staged files the published ones: files first, then the manifest in one rename, then the cleaning.
 
-    ``staging`` keeps its files, so that a killed call can be repeated. Call it while holding the dataset's lock.
+    Partitions that are as they were stay as they are, staged or not; ``staging`` keeps its files. So a killed call can
+    be repeated. Call it while holding the dataset's lock.
+
+    Raises:
+        DataError: a file that is not staged is not published whole either.
     """
     with storage_errors(events):
+        changed = {events}
         for partition in manifest.partitions:
-            destination = events / partition.path
-            if destination.is_file() and destination.stat().st_size == partition.bytes:
+            if _is_whole(events, partition):
                 continue
+            destination, source = events / partition.path, staging / partition.path
+            if not source.is_file():
+                raise DataError(f"{destination}: damaged, and not staged; run `hmar ingest` over all raw files")
             destination.parent.mkdir(parents=True, exist_ok=True)
-            _place(staging / partition.path, destination)
-        for directory in {(events / partition.path).parent for partition in manifest.partitions} | {events}:
-            directory.mkdir(parents=True, exist_ok=True)
-            _fsync(directory)
+            _place(source, destination)
+            changed.add(destination.parent)
+        events.mkdir(parents=True, exist_ok=True)
+        flush(changed)
     write_json(events / MANIFEST, manifest.model_dump(mode="json"))
     remove_unnamed(events, {partition.path for partition in manifest.partitions})
 
@@ -184,6 +217,11 @@ def remove_unnamed(events: Path, named: Iterable[str]) -> None:
                 directory.rmdir()
 
 
+def _is_whole(events: Path, partition: Partition) -> bool:
+    path = events / partition.path
+    return path.is_file() and path.stat().st_size == partition.bytes
+
+
 def _place(source: Path, destination: Path) -> None:
     """A second name for the same bytes, or a copy where the file system has no hard links; whole or not at all."""
     temporary = destination.parent / f"{TEMPORARY}{destination.name}-{uuid.uuid4().hex[:8]}"
@@ -191,13 +229,5 @@ def _place(source: Path, destination: Path) -> None:
         os.link(source, temporary)
     except OSError:
         shutil.copyfile(source, temporary)
-        _fsync(temporary)
+        flush([temporary])
     temporary.replace(destination)
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,6 +1,7 @@
 """Finds the SQL: beside the packages in a checkout, inside this one in an installed wheel."""
 
 import hashlib
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -21,9 +22,13 @@ def statement(name: str) -> str:
     return (root() / f"{name}.sql").read_text(encoding="utf-8")
 
 
-def digest(folder: str) -> str:
-    """sha256 over names and texts of all statements in ``sql/<folder>``."""
+def digest(folder: str, chosen: Callable[[str], bool] = lambda name: True) -> str:
+    """sha256 over names and texts of the statements in ``sql/<folder>``.
+
+    Args:
+        chosen: by file name, which of them; all if not given.
+    """
     state = hashlib.sha256()
-    for path in sorted((root() / folder).glob("*.sql")):
+    for path in sorted(path for path in (root() / folder).glob("*.sql") if chosen(path.name)):
         state.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return state.hexdigest()

@@ -71,7 +71,7 @@ def test_nothing_published_says_what_to_do(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("text", "word"), [("{", "the file"), ('{"dataset": "x"}', "source"), ("[]", "the file")])
 def test_damaged_manifest_is_named(tmp_path: Path, text: str, word: str) -> None:
     write(tmp_path / MANIFEST, text)
-    with pytest.raises(DataError, match=rf"not an events manifest of version 1 \({word}: .*; delete"):
+    with pytest.raises(DataError, match=rf"not an events manifest of version 2 \({word}: .*; delete"):
         read_manifest(tmp_path)
 
 

@@ -1,6 +1,7 @@
 """The trigger form: what it offers, what it refuses, and that it means what a settings file means."""
 
 import json
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,9 @@ def test_fields_stand_alone() -> None:
         ("snapshot", None, {"k_cor": {}}),
         ("ingest", {"max_quarantined_rows": None}, {"max_quarantined_rows": -1}),
         ("recommend", {"k": 1}, {"k": 0}),
+        ("day", "2017-11-25", 20171125),
+        ("day", None, {}),
+        ("table", {"user": "u", "item": "i", "time": "t", "behaviors": ["view"]}, {"user": "u"}),
     ],
 )
 def test_a_bad_value_is_refused(name: str, good: Any, bad: Any) -> None:
@@ -93,3 +97,37 @@ def test_an_unknown_key_is_an_error_that_helps(conf: dict[str, Any], said: str, 
     with pytest.raises(SettingsError) as raised:
         form.resolve({"dataset": "movielens", "raw": str(tmp_path), **conf})
     assert said in str(raised.value)
+
+
+LOG = {"dataset": "taobao", "name": "shop", "raw": "/logs/{date}/UserBehavior.csv"}
+NIGHT = datetime(2017, 11, 24, 17, tzinfo=UTC)
+"""One o'clock in Shanghai, on the next day."""
+
+
+@pytest.mark.parametrize(
+    ("conf", "moment", "timezone", "day"),
+    [
+        ({}, NIGHT, "Asia/Shanghai", date(2017, 11, 25)),
+        ({}, NIGHT, "UTC", date(2017, 11, 24)),
+        ({"day": "2017-12-01"}, NIGHT, "UTC", date(2017, 12, 1)),
+        ({"day": "2017-12-01"}, None, "UTC", date(2017, 12, 1)),
+    ],
+)
+def test_a_daily_run_is_for_the_day_where_its_schedule_is_at_home(
+    conf: dict[str, Any], moment: datetime | None, timezone: str, day: date
+) -> None:
+    assert form.resolve_day(conf, LOG, moment, timezone).day == day
+
+
+def test_a_daily_run_without_a_day_says_what_to_do() -> None:
+    with pytest.raises(
+        SettingsError, match=r'^day: /logs/\{date\}/UserBehavior.csv needs one.*\{"day": "2017-11-25"\}$'
+    ):
+        form.resolve_day({}, LOG, None, "UTC")
+    assert form.resolve_day({}, {**LOG, "raw": "/logs"}, None, "UTC").day is None
+
+
+@pytest.mark.parametrize("conf", [{"name": "other"}, {"dataset": "movielens", "name": "movielens"}])
+def test_a_daily_run_feeds_no_other_dataset(conf: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError, match=r"^name: this DAG feeds 'shop'"):
+        form.resolve_day(conf, LOG, NIGHT, "UTC")

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from hmar.errors import BusyError, DataError, StorageError
-from pipeline.expectations import Check, checks
-from pipeline.ingest.data_docs import judge
+from pipeline.checks.check import Check
+from pipeline.checks.events import suite
+from pipeline.checks.judge import judge
 from pipeline.results import Landed, Published
 from pipeline.settings import RetrainSettings
 from pipeline.stages.ingest import land
@@ -64,7 +65,7 @@ def test_result_holds_what_a_report_needs(tmp_path: Path, home: Path) -> None:
         "name": "users", "expected": "at least 1", "found": "7", "success": True, "why": "Enough users to train on.",
     }  # fmt: skip
     assert all(check["success"] for check in found["checks"])
-    assert len(found["checks"]) == len(checks(s))
+    assert len(found["checks"]) == len(suite(s, found["metrics"]))
 
 
 def test_second_run_changes_nothing_and_says_so(tmp_path: Path, home: Path) -> None:
@@ -124,7 +125,7 @@ def test_failed_expectation_is_named_and_stops_before_publishing(
         run(s)
     message = str(failed.value)
     assert "\n" not in message
-    for word in ["taobao: validation failed, nothing was published", *words, "index.html"]:
+    for word in ["taobao: validation failed, nothing was published", *words, "events.html"]:
         assert word in message
     assert not s.paths.events(s.name).exists()
     assert result(s)["success"] is False
@@ -206,7 +207,7 @@ def test_damaged_staging_is_retryable(tmp_path: Path, home: Path) -> None:
 
 
 def test_every_bound_of_a_check_is_judged(tmp_path: Path) -> None:
-    suite = [
+    checks = [
         Check("low", 1, None, "why"),
         Check("high", None, 1, "why"),
         Check("both", 1, 1, "why"),
@@ -214,7 +215,7 @@ def test_every_bound_of_a_check_is_judged(tmp_path: Path) -> None:
         Check("gone", 0, None, "why"),
     ]
     metrics = {"low": 0, "high": 2, "both": 2, "edge": 2, "gone": None}
-    verdicts, _ = judge(tmp_path, "edges", suite, metrics)
+    verdicts, _ = judge(tmp_path, "edges", "edges", checks, metrics)
     assert [(v.check.measure, v.success) for v in verdicts] == [
         ("low", False), ("high", False), ("both", False), ("edge", True), ("gone", False),
     ]  # fmt: skip

@@ -1,5 +1,6 @@
 """What ``hmar trigger`` sends, and what the terminal shows of what comes back."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,9 @@ from pipeline.services.control import client
 from pipeline.services.follow import TrainingLogs, metrics_table
 from pipeline.services.ports import any_free
 from pipeline.services.trigger import TriggerSettings, conf
+from pipeline.settings import RetrainSettings
+
+OWN = set(TriggerSettings.model_fields) - set(RetrainSettings.model_fields)
 
 
 def sent(*words: str) -> dict[str, object]:
@@ -46,6 +50,17 @@ def test_where_things_lie_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HMAR_HOME", "/elsewhere")
     monkeypatch.setenv("HMAR_SEED", "3")
     assert sent("--dataset", "movielens", "--raw", "/data") == {"dataset": "movielens", "raw": "/data", "seed": 3}
+
+
+def test_a_log_of_ones_own_is_sent_whole(tmp_path: Path) -> None:
+    file = tmp_path / "shop.yaml"
+    file.write_text(
+        "{dataset: table, name: shop, raw: /logs/*.csv, day: 2017-11-25, table: {user: u, item: i, behavior: b, "
+        "time: t, behaviors: [view: [pv, 1], buy]}}",
+        encoding="utf-8",
+    )
+    s = TriggerSettings.resolve(arguments=["--seed", "3"], yaml_file=file)
+    assert resolve(json.loads(json.dumps(conf(s)))).model_dump() == s.model_dump(exclude=OWN)
 
 
 def test_a_typo_is_refused_here(capsys: pytest.CaptureFixture[str]) -> None:
