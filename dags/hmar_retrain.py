@@ -10,7 +10,9 @@ better than the one before; `recommend` writes the champion's recommendations; `
 `airflow dags trigger hmar_retrain --conf '{"dataset": "movielens", "raw": "/path/ml-100k"}'`.
 
 **Run it every night**: a YAML file per dataset in `HMAR_HOME/schedules` with the same keys and `schedule: "30 2 * * *"`
-(or `schedule: events`: whenever `hmar_ingest` has published) becomes a DAG of its own, `hmar_retrain_<file name>`.
+(or `schedule: events`: whenever an ingest has published other events) becomes a DAG of its own,
+`hmar_retrain_<file name>`. If the file has an `ingest_schedule`, too, a DAG `hmar_ingest_<file name>` takes in the raw
+files day by day, and this one begins with what that has published.
 
 **When it fails**: bad data and bad settings fail at once, with one line at the end of the task's log; anything else is
 retried. A training that was interrupted goes on from its last checkpoint. What is already there is reused.
@@ -40,13 +42,13 @@ from pipeline.settings import RetrainSettings
 
 
 @step(timeout=timedelta(minutes=10))
-def check(defaults: dict[str, Any], problem: str) -> RetrainSettings:
+def check(defaults: dict[str, Any], problem: str, fed: bool) -> RetrainSettings:
     from pipeline.preflight import check
 
     if problem:
         raise SettingsError(problem)
     s = form.resolve(conf(), defaults)
-    check(s)
+    check(s, reads_raw=not fed)
     return s
 
 
@@ -69,11 +71,19 @@ def validate(s: RetrainSettings, landed: Landed) -> Published:
     return validate(s, landed)
 
 
+@step(timeout=timedelta(minutes=10))
+def published(s: RetrainSettings) -> Published:
+    from pipeline.commands.stages import published
+
+    return published(s)
+
+
 @step(timeout=timedelta(hours=6))
 def snapshot(s: RetrainSettings, published: Published) -> Built:
+    from pipeline.stages.inspect import inspect
     from pipeline.stages.snapshot import build
 
-    return build(s, published)
+    return inspect(s, build(s, published))
 
 
 @step(timeout=timedelta(hours=24), pool=POOL, map_index_template="{{ label }}")
@@ -120,13 +130,13 @@ def report(s: RetrainSettings, built: Built, evaluated: list[Evaluated], promote
     return report(s, run(), built, evaluated, promoted)
 
 
-def retrain(dag_id: str, defaults: dict[str, Any], problem: str = "", **options: Any) -> DAG:
-    """One DAG over these tasks; a run's conf wins over ``defaults``."""
+def retrain(dag_id: str, defaults: dict[str, Any], problem: str = "", fed: bool = False, **options: Any) -> DAG:
+    """One DAG over these tasks; a run's conf wins over ``defaults``. If ``fed``, another DAG publishes the events."""
 
     @dag(dag_id=dag_id, catchup=False, max_active_runs=1, default_args=RETRIES, **options)
     def flow() -> None:
-        s = check(defaults, problem)
-        built = snapshot(s, validate(s, ingest(s)))
+        s = check(defaults, problem, fed)
+        built = snapshot(s, published(s) if fed else validate(s, ingest(s)))
         trained = train.partial(s=s, built=built).expand(model=models(s))
         evaluated = evaluate.partial(s=s, built=built).expand(trained=trained)
         promoted = promote(s, built, register(s, built, evaluated))
@@ -158,4 +168,5 @@ for due in schedules.read():
         when = schedules.NIGHTLY
     name = f"hmar_retrain_{due.name}"
     about = f"`hmar_retrain` on a schedule, with the settings of `{due.file}`."
-    globals()[name] = retrain(name, due.values, problem, schedule=when, tags=["hmar", "nightly"], doc_md=about)
+    fed = bool(due.ingest_when)
+    globals()[name] = retrain(name, due.values, problem, fed, schedule=when, tags=["hmar", "nightly"], doc_md=about)

@@ -1,36 +1,48 @@
 """What every task here has in common: typed results as JSON between tasks, and which errors are worth a retry."""
 
 import functools
+import logging
 import os
+import time
 import typing
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from airflow.sdk import get_current_context, task
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from pydantic import BaseModel
 
-from hmar.errors import HmarError
+from hmar.errors import BusyError, HmarError
 from pipeline.home import run_key
 from pipeline.settings import RetrainSettings
 
 POOL = "gpu"
 """Its slots are the accelerators of the machine: what trains or scores waits here for its turn."""
 
+RETRY_PAUSE = timedelta(seconds=float(os.environ.get("HMAR_RETRY_SECONDS", "30")))
+"""Before the first retry; each later one is twice as long."""
+
 RETRIES = {
     "retries": 3,
-    "retry_delay": timedelta(seconds=float(os.environ.get("HMAR_RETRY_SECONDS", "30"))),
+    "retry_delay": RETRY_PAUSE,
     "retry_exponential_backoff": 2.0,
     "max_retry_delay": timedelta(minutes=10),
 }
-"""HMAR_RETRY_SECONDS is the pause before the first retry; each later one is twice as long."""
+
+PATIENCE = timedelta(minutes=30)
+"""How long a task waits for another one that writes the same dataset, before that counts as a failure."""
+
+log = logging.getLogger(__name__)
 
 
-def step(*, timeout: timedelta, **options: Any) -> Callable[[Callable[..., Any]], Any]:
+def step(
+    *, timeout: timedelta, retry_on: type[HmarError] | tuple[()] = (), **options: Any
+) -> Callable[[Callable[..., Any]], Any]:
     """A task whose arguments are rebuilt, by their annotations, from the JSON that the tasks before it returned.
 
-    An error that a retry cannot mend (bad data, bad settings) fails the task at once, in one line.
+    An error that a retry cannot mend (bad data, bad settings) fails the task at once, in one line; ``retry_on`` names
+    one that it can mend here. While another run is writing the dataset, the task waits.
     """
 
     def decorate(function: Callable[..., Any]) -> Any:
@@ -39,11 +51,13 @@ def step(*, timeout: timedelta, **options: Any) -> Callable[[Callable[..., Any]]
             kinds = typing.get_type_hints(function)
             names = function.__code__.co_varnames
             given = dict(zip(names, arguments, strict=False)) | named
+            typed = {name: _typed(kinds.get(name), value) for name, value in given.items()}
             try:
-                return _plain(function(**{name: _typed(kinds.get(name), value) for name, value in given.items()}))
+                return _plain(_in_turn(functools.partial(function, **typed)))
             except HmarError as error:
                 message = f"{type(error).__name__}: {error}"
-                raise (AirflowException if error.retryable else AirflowFailException)(message) from None
+                again = error.retryable or isinstance(error, retry_on)
+                raise (AirflowException if again else AirflowFailException)(message) from None
 
         return task(execution_timeout=timeout, **options)(body)
 
@@ -60,9 +74,30 @@ def conf() -> dict[str, Any]:
     return dict(get_current_context()["dag_run"].conf or {})
 
 
+def moment() -> datetime | None:
+    """This run's logical date; a run that was triggered without one has none."""
+    return typing.cast("datetime | None", get_current_context()["dag_run"].logical_date)
+
+
 def run() -> str:
     """This run's key: what its trainings and its report are filed under, the same for every retry."""
     return run_key(str(get_current_context()["run_id"]))
+
+
+def _in_turn(work: Callable[[], Any]) -> Any:
+    """What ``work`` returns, once nobody else is writing its dataset."""
+    deadline = time.monotonic() + PATIENCE.total_seconds()
+    told = False
+    while True:
+        try:
+            return work()
+        except BusyError as error:
+            if time.monotonic() > deadline:
+                raise
+            if not told:
+                log.info("waiting: %s", error)
+            told = True
+            time.sleep(1)
 
 
 def _typed(kind: Any, value: Any) -> Any:

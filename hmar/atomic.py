@@ -9,7 +9,8 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ from typing import Any
 from hmar.errors import StorageError
 
 TEMPORARY = ".tmp-"
+
+FLUSHES = 16
+"""Files that wait for the disk at the same time."""
 
 
 def write_text(path: Path, text: str) -> None:
@@ -40,13 +44,9 @@ def replaced_file(path: Path) -> Iterator[Path]:
 
 def publish_file(temporary: Path, final: Path) -> None:
     """Flush a written file to the disk and give it its name, replacing what had it."""
-    descriptor = os.open(temporary, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    _flush(temporary)
     temporary.replace(final)
-    _fsync_directory(final.parent)
+    _flush(final.parent)
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -76,7 +76,7 @@ def new_directory(final: Path, replace: bool = False) -> Iterator[Path]:
             except OSError as error:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
-            _fsync_directory(final.parent)
+            _flush(final.parent)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
             shutil.rmtree(old, ignore_errors=True)
@@ -91,16 +91,17 @@ def sweep(directory: Path) -> None:
             leftover.unlink(missing_ok=True)
 
 
+def flush(paths: Iterable[Path]) -> None:
+    """Flush files and directories to the disk, side by side: a disk takes many in little more time than one."""
+    with ThreadPoolExecutor(FLUSHES) as pool:
+        list(pool.map(_flush, paths))
+
+
 def fsync_tree(directory: Path) -> None:
     """Flush every file and directory below ``directory`` to the disk."""
-    for root, _, files in os.walk(directory):
-        for name in files:
-            descriptor = os.open(Path(root) / name, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-        _fsync_directory(Path(root))
+    tree = list(os.walk(directory))
+    flush(Path(root) / name for root, _, files in tree for name in files)
+    flush(Path(root) for root, _, _ in tree)
 
 
 _REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM)
@@ -139,8 +140,8 @@ def _disk_trouble(message: str) -> str | None:
     return "could not write" if "could not write" in lowered or "disk full" in lowered else None
 
 
-def _fsync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

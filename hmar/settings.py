@@ -171,12 +171,16 @@ def read_yaml(path: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise SettingsError(f"settings file {path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"settings file {path}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
     try:
         content = yaml.safe_load(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         raise SettingsError(f"settings file {path}{place}: {getattr(error, 'problem', error)}") from None
+    except ValueError as error:  # a date that the calendar does not have
+        raise SettingsError(f"settings file {path}: {error}") from None
     if content is None:
         return {}
     if not isinstance(content, dict):

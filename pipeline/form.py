@@ -6,17 +6,21 @@ a settings file and the form are keyed alike. Everything is inlined: Airflow val
 
 import json
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from hmar.errors import SettingsError
 from hmar.models import MODELS
 from hmar.settings import deep_merge, nearest
+from pipeline.ingest.raw_path import wants_day
+from pipeline.schedules import day_of
 from pipeline.settings import RetrainSettings, preset_names
 
 PLACED = {"home": "HMAR_HOME", "tracking_uri": "HMAR_TRACKING_URI"}
 """Settings that say where things lie: the Airflow processes' environment has them, a run's conf must not."""
 
 SECTIONS = {
+    "table": "Raw log",
     "models": "Models",
     "split": "Models",
     "seed": "Models",
@@ -32,6 +36,13 @@ SECTIONS = {
 """The form's groups; what is not named here stands above them, unfolded."""
 
 EXAMPLES: dict[str, Any] = {
+    "table": {
+        "user": "customer",
+        "item": "article",
+        "time": "at",
+        "behavior": "what",
+        "behaviors": ["view", {"cart": "add"}, {"buy": [7, 8]}],
+    },
     "train": {"max_epochs": 50},
     "overrides": {"hmar": {"lr": 0.001, "config": {"d": 64}}},
     "snapshot": {"k_core": {"user": 5, "item": 5}},
@@ -82,17 +93,40 @@ def resolve(conf: Mapping[str, Any] | None, defaults: Mapping[str, Any] | None =
     return RetrainSettings.resolve(deep_merge(values(defaults), values(conf)))
 
 
+def resolve_day(
+    conf: Mapping[str, Any] | None, defaults: Mapping[str, Any], moment: datetime | None, timezone: str
+) -> RetrainSettings:
+    """The settings of a daily run: its day is the one in ``conf``, else that of its logical date in ``timezone``.
+
+    Raises:
+        SettingsError: ``raw`` needs a day and the run has none, or another dataset is asked for, besides those of
+            :func:`resolve`.
+    """
+    day = day_of(moment, timezone)
+    own = resolve({}, defaults)
+    s = resolve(conf, {**defaults, **({"day": day.isoformat()} if day else {})})
+    if s.name != own.name:
+        raise SettingsError(f"name: this DAG feeds {own.name!r}; trigger hmar_ingest for {s.name!r}")
+    if s.day is None and wants_day(s.raw):
+        raise SettingsError(
+            f"day: {s.raw} needs one, and this run has neither a logical date nor a day in its conf; "
+            'trigger it with {"day": "2017-11-25"}'
+        )
+    return s
+
+
 def _field(name: str, schema: Mapping[str, Any], root: Mapping[str, Any]) -> dict[str, Any]:
     described = str(schema.get("description", ""))
-    spec = _inline(schema, root)
-    spec.pop("format", None)
+    spec = _nullable(_inline(schema, root))
+    if spec.get("format") != "date":  # the form draws a calendar for it; paths it does not know
+        spec.pop("format", None)
     spec.pop("description", None)
     default = spec.pop("default", None)
     required = name in root["required"]
     spec["title"] = name
     if name in SECTIONS:
         spec["section"] = SECTIONS[name]
-    if spec.get("type") == "object":
+    if spec.get("type") in ("object", ["object", "null"]):
         spec["type"] = ["object", "null"]
         default = None
         spec["description_md"] = _keys(name, described, spec)
@@ -131,6 +165,15 @@ def _inline(schema: Mapping[str, Any], root: Mapping[str, Any]) -> dict[str, Any
     return inlined
 
 
+def _nullable(schema: dict[str, Any]) -> dict[str, Any]:
+    """``schema`` with "this or null" said by its type; the form does not look into anyOf."""
+    options = [one for one in schema.get("anyOf", []) if one.get("type") != "null"]
+    if len(options) != 1 or len(options) == len(schema["anyOf"]):
+        return schema
+    around = {key: value for key, value in schema.items() if key != "anyOf"}
+    return {**options[0], **around, "type": [options[0]["type"], "null"]}
+
+
 def _keys(name: str, described: str, spec: Mapping[str, Any]) -> str:
     """Help of an object field: what it is, its keys, an example."""
     lines = [described]
@@ -145,7 +188,8 @@ def _keys(name: str, described: str, spec: Mapping[str, Any]) -> str:
 def _bounds(value: Mapping[str, Any]) -> str:
     """The type of a key in a few words, for example ``(number, at least 0, at most 1)``."""
     options = value.get("anyOf", [value])
-    words = [str(option["type"]) for option in options if option.get("type") not in (None, "null")]
+    kinds = [option["type"] for option in options if option.get("type") not in (None, "null")]
+    words = [str(kind) if isinstance(kind, str) else " or ".join(kind) for kind in kinds]
     for option in options:
         if "enum" in option:
             words = [" or ".join(map(str, option["enum"]))]

@@ -26,6 +26,14 @@ class Home:
     def snapshots(self, name: str) -> Path:
         return self.root / "snapshots" / name
 
+    def vocabularies(self, name: str) -> Path:
+        """The numbering of users and items: dense ids that stay from snapshot to snapshot."""
+        return self.root / "vocabularies" / name
+
+    def announced(self, name: str) -> Path:
+        """What the schedule's listeners were told last about a dataset's events."""
+        return self.root / "announced" / f"{name}.json"
+
     def training(self, run: str, model: str) -> Path:
         """Checkpoints, weights, evaluation of one model in one run."""
         return self.root / "trainings" / run / model

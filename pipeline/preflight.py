@@ -5,20 +5,26 @@ import tempfile
 from pathlib import Path
 
 from hmar.errors import DataError, StorageError
+from pipeline.ingest.raw_path import given
 from pipeline.settings import RetrainSettings
+from pipeline.sources.paths import is_pattern, matched
 from pipeline.training import refuse_unknown_models, training_settings
 
 
-def check(s: RetrainSettings) -> None:
+def check(s: RetrainSettings, *, reads_raw: bool = True) -> None:
     """Check all that a run needs, within seconds.
 
+    Args:
+        reads_raw: whether it begins with the raw log, not with the events that another one publishes.
+
     Raises:
-        SettingsError: an unknown model, or an invalid training setting of one of them.
+        SettingsError: an unknown model, an invalid training setting of one of them, or raw needs a day.
         DataError: the raw log is missing or unreadable. StorageError: the data directory cannot be written.
         ServiceError: MLflow does not answer; the address is named.
     """
     check_models(s)
-    check_raw(s.raw)
+    if reads_raw:
+        check_raw(given(s))
     check_home(s)
     check_mlflow(s)
 
@@ -37,9 +43,16 @@ def check_models(s: RetrainSettings) -> None:
 def check_raw(raw: Path) -> None:
     """The raw log is there and may be read.
 
+    Args:
+        raw: file, directory or pattern, as :func:`pipeline.ingest.raw_path.given` has it.
+
     Raises:
         DataError: it is not.
     """
+    if is_pattern(raw):
+        for path in matched(raw).paths:
+            check_raw(path)
+        return
     if not raw.exists():
         raise DataError(f"raw: {raw} does not exist; give the file or directory of the raw log")
     if not os.access(raw, os.R_OK):

@@ -30,6 +30,8 @@ class Landed(_Result):
     accounts: Accounts
     reused: bool = False
     """The same files with the same settings are published already; validation has nothing to do."""
+    quarantine: Path | None = None
+    """The rejected rows of the delivery."""
 
 
 class Published(_Result):
@@ -40,6 +42,20 @@ class Published(_Result):
     accounts: Accounts
     data_docs: Path | None = None
     changed: bool = True
+
+
+class Changes(_Result):
+    """How the published events differ from what their listeners were told last."""
+
+    digest: str
+    """Of the events now."""
+    changed: bool
+    """Whether the events as a whole are others."""
+    partitions: dict[str, str]
+    """Content digest of each partition that is new or another, by its first day; '' if it is gone."""
+    events: dict[str, int]
+    """Events in each of them now."""
+    accounts: Accounts
 
 
 class Built(_Result):

@@ -51,6 +51,7 @@ def retrain(s: RetrainSettings, run: str, tell: Tell | None = None) -> Retrained
     """
     from pipeline.stages.evaluate import evaluate
     from pipeline.stages.ingest import land
+    from pipeline.stages.inspect import inspect
     from pipeline.stages.promote import promote
     from pipeline.stages.recommend import recommend
     from pipeline.stages.register import register
@@ -63,7 +64,7 @@ def retrain(s: RetrainSettings, run: str, tell: Tell | None = None) -> Retrained
     step("check", lambda: preflight.check(s), lambda _: "settings, raw log, data directory, MLflow")
     landed = step("ingest", lambda: land(s), lambda r: accounted(r.accounts) + _reused(r.reused))
     published = step("validate", lambda: validate(s, landed), lambda r: "published" if r.changed else "unchanged")
-    built = step("snapshot", lambda: build(s, published), lambda r: r.id + _reused(r.reused))
+    built = step("snapshot", lambda: inspect(s, build(s, published)), lambda r: r.id + _reused(r.reused))
     trained: list[Trained] = []
     evaluated: list[Evaluated] = []
     for model in s.models:

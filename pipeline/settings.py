@@ -4,20 +4,22 @@ This module is imported when Airflow parses the DAGs: keep it free of torch, duc
 """
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from hmar.errors import SettingsError
-from hmar.settings import LayeredSettings, Section, nearest, read_yaml
+from hmar.settings import LayeredSettings, Section, deep_merge, nearest, read_yaml
 from pipeline.home import Home
+from pipeline.table_settings import TableSettings
 
 PRESETS = Path(__file__).parent / "presets"
 
-Split = Literal["leave_one_out", "temporal"]
+Split = Literal["leave_one_out", "temporal", "published"]
+SPLITS: tuple[Split, ...] = get_args(Split)
 
 
 class EngineSettings(Section):
@@ -37,6 +39,11 @@ class IngestSettings(Section):
     """First moment that is too late; UTC unless an offset is given."""
     outside_window: Literal["quarantine", "keep"] = "quarantine"
     """What happens to rows outside the window; either way they are counted under the reason 'outside_window'."""
+    mode: Literal["replace", "append"] = "replace"
+    """replace: the events are exactly what the given files hold. append: what they add to the published events."""
+    identical_rows: Literal["duplicate", "event"] = "duplicate"
+    """Rows of equal user, item, behavior and time: one event and duplicates of it, or, where the clock is coarse (days,
+    hours), each an event of its own. A file that is delivered twice is recognized by its content either way."""
     partition: Literal["day", "month", "year"] = "day"
     """Span of one event_date partition; its value is the first day of the span."""
     max_quarantined_share: float = Field(0.01, ge=0, le=1)
@@ -60,6 +67,18 @@ class ExpectationSettings(Section):
     min_target_share: float = Field(0.0, ge=0, le=1)
     """Lowest share of target-behavior events."""
     max_target_share: float = Field(1.0, ge=0, le=1)
+    min_value: float | None = None
+    """Lowest plausible value (a rating, a label) of an event; not asked if null."""
+    max_value: float | None = None
+    """Highest plausible value of an event; not asked if null."""
+    trailing: int = Field(7, ge=3)
+    """How many partitions before the newest say what is usual."""
+    min_volume: float | None = Field(None, ge=0)
+    """Fewest events of the newest partition, as a multiple of the trailing median; not asked if null."""
+    max_volume: float | None = Field(None, ge=0)
+    """Most events of the newest partition, as a multiple of the trailing median; not asked if null."""
+    max_behavior_drift: float | None = Field(None, ge=0, le=1)
+    """Total variation distance of the newest partition's behavior mix from the trailing ones'; not asked if null."""
 
 
 class KCore(Section):
@@ -81,6 +100,8 @@ class SnapshotSettings(Section):
     consumed_by: tuple[str, ...] = ()
     """Where items do not recur: the behaviors that use an item up."""
     k_core: KCore = KCore()
+    splits: tuple[Split, ...] = ("leave_one_out", "temporal")
+    """Splits to build; the one that models train on is always one. published has the leaks of HMAR's code."""
     candidates: int = Field(99, ge=1)
     """Sampled negatives per target."""
     unseen: bool = False
@@ -90,6 +111,13 @@ class SnapshotSettings(Section):
     test_quantile: float = Field(0.9, gt=0, lt=1)
     """temporal split: the test part begins at this quantile."""
     seed: int = 0
+
+    @field_validator("splits")
+    @classmethod
+    def _in_one_order(cls, splits: tuple[Split, ...]) -> tuple[Split, ...]:
+        if not splits or len(set(splits)) != len(splits):
+            raise ValueError(f"name at least one split, each once: {', '.join(SPLITS)}")
+        return tuple(split for split in SPLITS if split in splits)
 
     @model_validator(mode="after")
     def _consistent(self) -> "SnapshotSettings":
@@ -131,7 +159,9 @@ class RetrainSettings(LayeredSettings):
     dataset: str
     """Preset of the log's kind: movielens, taobao."""
     raw: Path
-    """File or directory with the raw log."""
+    """The raw log: a file, a directory or a pattern such as "logs/*.csv.gz"; {date} in it stands for the day."""
+    day: date | None = None
+    """The day that {date} in raw stands for."""
     name: str = ""
     """Name under which events, snapshots and the registered model live; the preset's name if empty."""
     models: tuple[str, ...] = ("hmar", "sasrec", "popularity", "recent")
@@ -149,6 +179,8 @@ class RetrainSettings(LayeredSettings):
     """MLflow tracking and registry address; an SQLite file in home if empty."""
     source: str = ""
     """Raw format; from the preset."""
+    table: TableSettings | None = None
+    """One's own log (dataset: table): its columns, behaviors and times."""
     engine: EngineSettings = EngineSettings()
     ingest: IngestSettings = IngestSettings()
     expectations: ExpectationSettings = ExpectationSettings()
@@ -164,14 +196,37 @@ class RetrainSettings(LayeredSettings):
         known = preset_names()
         if dataset not in known:
             raise SettingsError(f"dataset: unknown preset {dataset!r}{nearest(dataset, known)}")
-        return {"name": dataset, **read_yaml(PRESETS / f"{dataset}.yaml")}
+        preset = read_yaml(PRESETS / f"{dataset}.yaml")
+        if preset.get("source") != "table":
+            return {"name": dataset, **preset}
+        return deep_merge(preset, _derived(chosen.get("table")))
 
     @field_validator("name")
     @classmethod
     def _plain_name(cls, name: str) -> str:
-        if not name or not all(c.isalnum() or c in "-_." for c in name):
+        if not name:
+            raise ValueError("is required: what the dataset is called, in the data directory and in MLflow")
+        if not all(c.isalnum() or c in "-_." for c in name):
             raise ValueError("a name is letters, digits, '-', '_' and '.'")
         return name
+
+    @field_validator("snapshot")
+    @classmethod
+    def _with_the_split(cls, snapshot: SnapshotSettings, info: ValidationInfo) -> SnapshotSettings:
+        wanted = {*snapshot.splits, info.data.get("split")}
+        return snapshot.model_copy(update={"splits": tuple(split for split in SPLITS if split in wanted)})
+
+    @model_validator(mode="after")
+    def _table_agrees(self) -> "RetrainSettings":
+        if self.source == "table" and self.table is None:
+            raise ValueError("table: is required; it says which column is what (docs/your-own-log.md)")
+        if self.table is None:
+            return self
+        if self.source != "table":
+            raise ValueError(f"table: is for dataset: table; {self.dataset} knows its columns")
+        if self.snapshot.behaviors != self.table.names:
+            raise ValueError("snapshot.behaviors: table.behaviors has them already; leave it out")
+        return self
 
     @cached_property
     def paths(self) -> Home:
@@ -186,3 +241,11 @@ class RetrainSettings(LayeredSettings):
 def preset_names() -> list[str]:
     """The datasets that have a preset."""
     return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+def _derived(table: Any) -> dict[str, Any]:
+    """What follows from the table section; nothing if it is not valid, which validation will say better."""
+    try:
+        return table.derived if isinstance(table, TableSettings) else TableSettings.model_validate(table).derived
+    except ValidationError:
+        return {}

@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from hmar.errors import SettingsError
+from pipeline import schedules
 from pipeline.settings import RetrainSettings
 from tests.conftest import CHECKOUT
 
@@ -120,7 +121,7 @@ def test_settings_files_on_the_page_resolve(page: Path) -> None:
         if block.kind != "yaml":
             continue
         values = yaml.safe_load(block.body)
-        for key in ("schedule", "timezone"):
+        for key in schedules.KEYS:
             values.pop(key, None)
         settings = RetrainSettings.resolve(values, use_environment=False)
         assert settings.dataset == values["dataset"]

@@ -1,9 +1,13 @@
-"""The snapshot as the dataset of a run: its id is the digest, its directory the source; no data is read."""
+"""The snapshot as the dataset of a run: its id is the digest, its directory the source, the row accounts its profile; no
+data is read."""
 
 import json
 from typing import Any
 
 from hmar.data.snapshot import Snapshot
+
+RAW_ACCOUNTS = ("rows", "events", "duplicates", "quarantined")
+"""Of each raw file: rows = events + duplicates + quarantined."""
 
 
 def snapshot_input(snapshot: Snapshot, split: str) -> Any:
@@ -16,6 +20,10 @@ def snapshot_input(snapshot: Snapshot, split: str) -> Any:
         "items": manifest.items,
         "events": manifest.events,
         "behaviors": manifest.behavior_counts,
+        "accounts": manifest.accounts,
+        "raw_files": [
+            {key: raw[key] for key in ("name", *RAW_ACCOUNTS)} for raw in manifest.inputs if "events" in raw
+        ],
     }
     dataset = Dataset(
         name=manifest.dataset,

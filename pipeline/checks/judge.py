@@ -3,13 +3,16 @@
 import logging
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline.checks.check import Check, Verdict, expectations, verdicts
 
 log = logging.getLogger("pipeline.checks")
+
+Judge = Callable[[Path, str, str, Sequence[Check], Mapping[str, Any]], tuple[list[Verdict], Path]]
+"""What :func:`judge` is, here or elsewhere."""
 
 
 def judge(

@@ -10,7 +10,7 @@ from hmar.data.snapshot import Snapshot
 from hmar.evaluate.names import LENGTH_STRATA
 from hmar.tracking.client import public
 from hmar.tracking.environment import environment_tags
-from pipeline.ingest.data_docs import first_page
+from pipeline.checks.judge import first_page
 from pipeline.judged import read_report
 from pipeline.registry import CHAMPION, Registry, own_tags
 from pipeline.report import figures

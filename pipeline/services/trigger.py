@@ -6,6 +6,7 @@ from pydantic import Field
 from rich.console import Console
 
 from hmar.errors import ServiceError
+from pipeline.commands.options import parse
 from pipeline.form import PLACED
 from pipeline.services.client import AirflowClient
 from pipeline.services.control import client
@@ -29,7 +30,9 @@ class TriggerSettings(RetrainSettings):
 
 def main(arguments: list[str]) -> int:
     """Command line of ``hmar trigger``."""
-    s = TriggerSettings.resolve(arguments=arguments, program="hmar trigger")
+    s = parse(TriggerSettings, arguments, "hmar trigger")
+    if s is None:
+        return 0
     console = Console()
     with _client(s) as api:
         run_id = api.trigger(s.dag, conf(s))
@@ -42,15 +45,14 @@ def main(arguments: list[str]) -> int:
 def conf(s: TriggerSettings) -> dict[str, Any]:
     """What to send: what was chosen here over the preset and the defaults, paths absolute, places left out."""
     s = s.model_copy(update={"raw": s.raw.absolute()})
-    plain = TriggerSettings.resolve({"dataset": s.dataset, "raw": s.raw}, use_environment=False)
+    needed: dict[str, Any] = {"dataset": s.dataset, "raw": str(s.raw)}
+    if s.table is not None:
+        needed |= {"name": s.name, "table": s.table.model_dump(mode="json")}
+    plain = TriggerSettings.resolve(needed, use_environment=False)
     own = set(TriggerSettings.model_fields) - set(RetrainSettings.model_fields)
     left_out = {*own, *PLACED}
     chosen = s.model_dump(mode="json", exclude=left_out)
-    return {
-        "dataset": s.dataset,
-        "raw": str(s.raw),
-        **_difference(plain.model_dump(mode="json", exclude=left_out), chosen),
-    }
+    return {**needed, **_difference(plain.model_dump(mode="json", exclude=left_out), chosen)}
 
 
 def _difference(weak: dict[str, Any], strong: dict[str, Any]) -> dict[str, Any]:

@@ -41,6 +41,7 @@ def bag(dags_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
 
     schedules = tmp_path_factory.mktemp("schedules")
     (schedules / "nightly.yaml").write_text("schedule: '30 2 * * *'\ndataset: movielens\nraw: /data/ml-100k\n")
+    (schedules / "shop.yaml").write_text("ingest_schedule: '0 1 * * *'\ndataset: taobao\nraw: '/logs/{date}'\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HMAR_SCHEDULES", str(schedules))
         return DagBag(dags_directory, known_pools={"default_pool", "gpu"})
@@ -61,7 +62,9 @@ def test_no_import_errors_no_unknown_pools_no_warnings_of_ours(bag: Any, dags_di
     assert bag.dag_warnings == set()
     warnings = [one for all_of_file in bag.captured_warnings.values() for one in all_of_file]
     assert [one for one in warnings if str(dags_directory) in str(one)] == []
-    assert set(bag.dags) == {"hmar_retrain", "hmar_ingest", "hmar_retrain_nightly"}
+    assert set(bag.dags) == {
+        "hmar_retrain", "hmar_ingest", "hmar_retrain_nightly", "hmar_retrain_shop", "hmar_ingest_shop"
+    }  # fmt: skip
 
 
 def test_helper_modules_are_not_parsed_as_dag_files(dags_directory: Path) -> None:
@@ -97,7 +100,7 @@ def test_every_task_is_retried_with_backoff_and_bounded_in_time(bag: Any) -> Non
         assert dag.doc_md
         assert "hmar" in dag.tags
         for task in dag.tasks:
-            assert task.retries == 3
+            assert task.retries == (8 if task.task_id == "arrive" else 3), "a day's file may be hours late"
             assert task.retry_exponential_backoff
             assert task.execution_timeout is not None
 

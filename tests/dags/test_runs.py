@@ -1,7 +1,9 @@
 """The DAGs run, task by task, in this process: no scheduler, but Airflow's own machinery and the real stages."""
 
 import json
+import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -57,20 +59,103 @@ def test_retrain_ends_with_a_champion_and_recommendations(bag: Any, home: Path, 
     assert recommended["rows"] == 3 * recommended["users"]
 
 
-def test_ingest_publishes_and_says_so(bag: Any, home: Path, taobao_log: Path) -> None:
+def updates() -> list[tuple[str, str | None, Any]]:
+    """(asset, partition key, digest) of every asset update since the last call."""
     from airflow.models.asset import AssetEvent, AssetModel
     from airflow.utils.session import create_session
-    from sqlalchemy import select
+    from sqlalchemy import delete, select
 
-    run = bag.dags["hmar_ingest"].test(run_conf={"dataset": "taobao", "name": "shop", "raw": str(taobao_log)})
+    with create_session() as session:
+        rows = session.execute(
+            select(AssetModel.uri, AssetEvent.partition_key, AssetEvent.extra)
+            .join(AssetEvent, AssetEvent.asset_id == AssetModel.id)
+            .order_by(AssetModel.uri, AssetEvent.partition_key)
+        ).all()
+        session.execute(delete(AssetEvent))
+    return [(uri, key, extra["digest"]) for uri, key, extra in rows]
+
+
+def states(run: Any) -> dict[str, str]:
+    return {one.task_id: str(one.state) for one in run.get_task_instances()}
+
+
+def test_ingest_publishes_and_says_so_once(bag: Any, home: Path, taobao_log: Path) -> None:
+    conf = {"dataset": "taobao", "name": "shop", "raw": str(taobao_log)}
+    run = bag.dags["hmar_ingest"].test(run_conf=conf)
     assert str(run.state) == "success"
     published = results(run, "validate")
     assert (Path(published["events"]) / "manifest.json").is_file()
-    with create_session() as session:
-        found = session.execute(
-            select(AssetModel.uri, AssetEvent.extra).join(AssetEvent, AssetEvent.asset_id == AssetModel.id)
-        ).all()
-    assert [(uri, extra["digest"]) for uri, extra in found] == [("hmar://events/shop", published["digest"])]
+    assert updates() == [("hmar://events/shop", None, published["digest"])]
+
+    again = bag.dags["hmar_ingest"].test(run_conf=conf)
+    assert str(again.state) == "success"
+    assert (states(again)["announce"], states(again)["settle"]) == ("skipped", "skipped")
+    assert updates() == []
+
+
+def test_while_another_run_writes_the_dataset_a_task_waits(bag: Any, home: Path, taobao_log: Path) -> None:
+    from pipeline.home import Home
+    from pipeline.storage.lock import dataset_lock
+
+    asked = threading.Event()
+
+    def hold() -> None:
+        with dataset_lock(Home(home).lock("shop"), "somebody"):
+            asked.set()
+            release.wait(60)
+
+    release = threading.Event()
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert asked.wait(10)
+    threading.Timer(4, release.set).start()
+    run = bag.dags["hmar_ingest"].test(run_conf={"dataset": "taobao", "name": "shop", "raw": str(taobao_log)})
+    holder.join()
+    assert str(run.state) == "success"
+    assert run.get_task_instance("ingest").try_number == 1
+    assert len(updates()) == 1
+
+
+def test_each_day_is_a_run_and_only_what_it_changes_is_told(
+    database: None, dags_directory: Path, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from airflow.dag_processing.dagbag import DagBag
+
+    from tests.support.raw_logs import DAY, START, taobao_rows, write
+
+    monkeypatch.setenv("HMAR_HOME", str(home))
+    monkeypatch.setenv("HMAR_SCHEDULES", str(tmp_path))
+    logs = tmp_path / "logs"
+    late = taobao_rows(3)
+    for name, rows in (
+        ("2017-11-25", taobao_rows(20)[3:]),
+        ("2017-11-26", taobao_rows(20, START + DAY)),
+        ("2017-11-27", taobao_rows(20, START + 2 * DAY) + late),
+    ):
+        write(logs / name / "UserBehavior.csv", "".join(f"{row}\n" for row in rows))
+    (tmp_path / "shop.yaml").write_text(
+        f"ingest_schedule: '0 1 * * *'\ntimezone: Asia/Shanghai\ndataset: taobao\nname: shop\n"
+        f"raw: {logs}/{{date}}/UserBehavior.csv\ningest: {{mode: append}}\n"
+    )
+    dag = DagBag(dags_directory, known_pools={"default_pool", "gpu"}).dags["hmar_ingest_shop"]
+    whole, partition = "hmar://events/shop", "hmar://events/shop/partitions"
+    for night, changed in (
+        (24, ["2017-11-24"]),  # the log's first row is of four in the afternoon, UTC
+        (25, ["2017-11-25"]),
+        (26, ["2017-11-24", "2017-11-26"]),
+    ):
+        run = dag.test(logical_date=datetime(2017, 11, night, 17, tzinfo=UTC))
+        assert str(run.state) == "success", states(run)
+        digest = results(run, "publish")["digest"]
+        assert results(run, "check")["day"] == f"2017-11-{night + 1}", "in Shanghai"
+        assert updates() == [(whole, None, digest), *((partition, day, digest) for day in changed)]
+    assert results(run, "publish")["accounts"]["events"] == 60
+
+    again = dag.test(logical_date=datetime(2017, 11, 25, 17, tzinfo=UTC))
+    assert states(again) == {
+        "check": "success", "arrive": "success", "publish": "success", "announce": "skipped", "settle": "skipped"
+    }  # fmt: skip
+    assert updates() == []
 
 
 def test_a_broken_schedules_file_fails_its_run_with_the_reason(

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,15 @@ def airflow_command(home: Home, *words: str) -> subprocess.CompletedProcess[str]
         text=True,
         timeout=120,
     )
+
+
+def backfill(home: Home, dag_id: str, first: date, last: date, offset: str, *options: str) -> None:
+    """Create runs for the days from ``first`` to ``last``, both included, where the clock is at ``offset``."""
+    done = airflow_command(
+        home, "backfill", "create", "--dag-id", dag_id,
+        "--from-date", f"{first}T00:00:00{offset}", "--to-date", f"{last}T23:59:59{offset}", *options,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
 
 
 def wait_for(what: str, condition: Callable[[], Any], seconds: float = 240, pause: float = 0.2) -> Any:

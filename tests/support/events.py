@@ -58,6 +58,8 @@ def publish_events(
                 bytes=path.stat().st_size,
                 min_time=min(times),
                 max_time=max(times),
+                behaviors=dict(Counter(row[2] for row in rows)),
+                inputs={"test.csv": len(rows)},
             )
         )
     accounts = Accounts(rows=len(events), events=len(events), duplicates=0, quarantined=0)

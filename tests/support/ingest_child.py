@@ -1,4 +1,7 @@
-"""An ingest in a process of its own, to be killed: ``python -m tests.support.ingest_child RAW HOME [validate]``."""
+"""An ingest in a process of its own, to be killed.
+
+``python -m tests.support.ingest_child RAW HOME [validate] [append]``
+"""
 
 import sys
 from pathlib import Path
@@ -9,8 +12,9 @@ from tests.support.raw_logs import land_and_publish, settings
 
 if __name__ == "__main__":
     raw, home, *rest = sys.argv[1:]
-    chosen = settings("taobao", Path(raw), Path(home), ingest={"partition": "day"})
-    if rest:
+    mode = "append" if "append" in rest else "replace"
+    chosen = settings("taobao", Path(raw), Path(home), ingest={"partition": "day", "mode": mode})
+    if "validate" in rest:
         validate(chosen, land(chosen))
     else:
         land_and_publish(chosen)

@@ -88,7 +88,13 @@ def read_events(directory: Path) -> list[Event]:
 
 def quarantine(s: RetrainSettings, landed: Landed) -> list[Rejected]:
     """The rows the delivery had rejected."""
-    path = s.paths.quarantine(s.name) / f"{landed.fingerprint[:16]}.parquet"
+    assert landed.quarantine is not None
+    assert landed.quarantine.parent == s.paths.quarantine(s.name)
+    return rejected_rows(landed.quarantine)
+
+
+def rejected_rows(path: Path) -> list[Rejected]:
+    """The rows of one file of the quarantine."""
     with duckdb.connect() as connection:
         rows = connection.execute(
             "select source_file, source_row, reason, raw from read_parquet(?)", [str(path)]

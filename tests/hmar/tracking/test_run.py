@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,8 @@ def test_the_snapshot_is_an_input_by_its_id(uri: str, tmp_path: Path) -> None:
     (given,) = run.client.get_run(run.run_id).inputs.dataset_inputs
     assert (given.dataset.name, given.dataset.digest) == ("made_up", snapshot.manifest.id)
     assert {(tag.key, tag.value) for tag in given.tags} >= {("split", "leave_one_out")}
+
+    assert json.loads(given.dataset.profile)["accounts"] == snapshot.manifest.accounts
 
     import mlflow
 

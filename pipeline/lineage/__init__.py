@@ -1,0 +1,1 @@
+"""Where every column of a snapshot comes from, read off the statements themselves."""
