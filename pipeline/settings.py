@@ -157,7 +157,7 @@ class RetrainSettings(LayeredSettings):
     """One run of the pipeline: raw logs to a judged, registered and, if better, promoted model."""
 
     dataset: str
-    """Preset of the log's kind: movielens, taobao."""
+    """Preset of the log's kind: amazon, kuairand, movielens, taobao, tianchi, tmall, yelp, or table for one's own."""
     raw: Path
     """The raw log: a file, a directory or a pattern such as "logs/*.csv.gz"; {date} in it stands for the day."""
     day: date | None = None

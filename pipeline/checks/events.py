@@ -4,24 +4,32 @@ DuckDB computes the measures, Great Expectations judges that one row and renders
 ten times as long and gigabytes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.checks.check import Check, nothing
 from pipeline.settings import RetrainSettings
+from pipeline.storage.events_store import Input
 
 EVENT_PARTS = ("user_id", "item_id", "behavior", "event_time")
 
 
-def suite(s: RetrainSettings, measures: Mapping[str, Any]) -> list[Check]:
+def suite(s: RetrainSettings, measures: Mapping[str, Any], inputs: Sequence[Input] = ()) -> list[Check]:
     """The suite of a dataset, from its settings.
 
     Args:
         measures: what was measured; checks over time are left out where the log is too short for them.
+        inputs: the raw files, whose accounts the Data Docs show.
     """
     limits, ingest = s.expectations, s.ingest
     found = [
-        nothing("unaccounted_rows", "Every row is an event, a duplicate or in quarantine."),
+        Check(
+            "unaccounted_rows",
+            0,
+            0,
+            "Every row is an event, a duplicate or in quarantine.",
+            tuple(map(_account, inputs)),
+        ),
         Check("events", limits.min_events, None, "A nearly empty delivery is a broken export."),
         Check("users", limits.min_users, None, "Enough users to train on."),
         Check("items", limits.min_items, None, "Enough items to recommend."),
@@ -69,3 +77,10 @@ def suite(s: RetrainSettings, measures: Mapping[str, Any]) -> list[Check]:
             )
         )
     return [check for check in found if measures.get(check.measure, 0) is not None]
+
+
+def _account(file: Input) -> str:
+    return (
+        f"{file.name}: {file.rows:,} rows = {file.events:,} events + {file.duplicates:,} duplicates "
+        f"+ {file.quarantined:,} quarantined"
+    )

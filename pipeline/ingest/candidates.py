@@ -1,26 +1,24 @@
 """The raw rows of one delivery, typed, with a reason on every one that is no event; on disk until they are written."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import duckdb
 
 from hmar.errors import HmarError
+from pipeline.ingest.arrow import event_schema, streamed
 from pipeline.ingest.reading import read_file
+from pipeline.ingest.routing import Piece, Router
 from pipeline.settings import IngestSettings
 from pipeline.sources import RawFile, Reason, Source
 from pipeline.storage.statements import statement
 
 BLANK = "blank"
 
-BUFFERED = 131_072
-"""Rows that a thread holds back before it appends them to the pieces they belong to."""
-
-_TYPES = {"int64": "bigint", "string": "varchar"}
-_NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
-"""What DuckDB calls the directory of rows whose partition column is null."""
+TYPES = {"int64": "bigint", "string": "varchar"}
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -35,20 +33,10 @@ class Rejection(NamedTuple):
     first_raw: str | None
 
 
-class Arrival(NamedTuple):
-    """Good rows of one file in one partition."""
-
-    event_date: date
-    file: str
-    rows: int
-    outside_window: int
-
-
 class Candidates:
-    """The rows of the delivered files in Parquet below ``scratch``: the rejected ones, and pieces of good ones.
+    """The rows of the delivered files on disk below ``scratch``: the rejected ones, and pieces of good ones.
 
-    All rows of a partition are in one piece, and a piece is small enough to be looked at several times. The connection
-    then has the types, macros and tables that the statements in ``sql/ingest`` refer to.
+    The connection then has the types, macros and views that the statements in ``sql/ingest`` refer to.
     """
 
     def __init__(
@@ -66,36 +54,21 @@ class Candidates:
         """
         self.connection = connection
         self.files = files
+        self.names = names
         self.lines: dict[str, int] = {}
         """Lines read, by file, the header left out."""
-        self.scratch = scratch
-        self.empty = scratch / "no_events.parquet"
-        """An event file without a row."""
-        self._columns = {
-            "user_id": _TYPES[origin.USER_ID_TYPE],
-            "item_id": _TYPES[origin.ITEM_ID_TYPE],
-            "category_id": _TYPES[origin.CATEGORY_ID_TYPE],
+        self.types = {
+            "user_id": TYPES[origin.USER_ID_TYPE],
+            "item_id": TYPES[origin.ITEM_ID_TYPE],
+            "category_id": TYPES[origin.CATEGORY_ID_TYPE],
         }
+        self._scratch = scratch
         # In alphabetical order, so that the codes sort like the names and a sort needs only the codes.
         connection.execute(f"create type behavior as enum ({literals(sorted(origin.BEHAVIORS))})")
         connection.execute(f"create type source_file as enum ({literals(names)})")
         connection.execute(f"create type reason as enum ({literals([*Reason, BLANK])})")
-        for name in ("00_faults", "01_table", "04_partition_of", "05_nothing"):
+        for name in ("00_faults", "01_table", "04_partition_of"):
             connection.execute(statement(f"ingest/{name}"))
-        for column, kind in self._columns.items():
-            connection.execute(f"alter table nothing alter {column} type {kind}")
-        connection.execute(
-            f"copy (select * replace (cast(source_file as varchar) as source_file) from nothing where false) "
-            f"to {literal(self.empty)} (format parquet)"
-        )
-        none = scratch / "file=0" / "call-0" / "reason=blank" / f"piece={_NO_VALUE}" / "none.parquet"
-        none.parent.mkdir(parents=True)
-        connection.execute(
-            "copy (select cast(null as bigint) as source_row, cast(null as varchar) as raw where false) "
-            f"to {literal(none)} (format parquet)"
-        )
-        connection.execute(f"set partitioned_write_flush_threshold = {BUFFERED}")
-        self.set(names=[file.name for file in files])
 
     def read(self, settings: IngestSettings) -> None:
         """Read the raw files.
@@ -109,35 +82,28 @@ class Candidates:
             outside_window=settings.outside_window,
             partition=settings.partition,
         )
-        for number, file in enumerate(self.files, start=1):
-            directory = self.scratch / f"file={number}"
-            directory.mkdir()
-            self._directory = directory
-            self.lines[file.name] = read_file(self.connection, file, self._keep)
-        self.set(rejected=[str(path) for path in self._paths() if not _is_good(path)])
+        ((threads,),) = self.connection.execute("select current_setting('threads')").fetchall()
+        self._router = Router(self._scratch, threads)
+        try:
+            for file in self.files:
+                self.lines[file.name] = read_file(self.connection, file, partial(self._keep, file.name))
+                self._router.end_file()
+        finally:
+            self._router.close()
+        self.set(rejected=str(self._router.rejected))
         self.view("rejected", "ingest/52_rejected")
 
     def rejections(self) -> list[Rejection]:
         """Where the rows went that are no events, blank lines among them."""
         return [Rejection(*row) for row in self.rows("ingest/60_rejections")]
 
-    def pieces(self) -> list[list[Path]]:
-        """The files of each piece."""
-        found: dict[str, list[Path]] = {}
-        for path in self._paths():
-            if _is_good(path):
-                found.setdefault(path.parent.name, []).append(path)
-        return [found[piece] for piece in sorted(found)]
-
-    def open(self, piece: Sequence[Path]) -> list[Arrival]:
-        """Make the view ``delivered`` the rows of a piece; what it holds, by partition and file."""
-        self.set(piece=[str(path) for path in piece])
-        self.view("delivered", "ingest/40_delivered")
-        return [Arrival(*row) for row in self.rows("ingest/61_delivered")]
+    def pieces(self) -> list[Piece]:
+        """The good rows."""
+        return self._router.pieces()
 
     def metrics(self, events: Sequence[Path]) -> dict[str, Any]:
         """One value per column of ``sql/ingest/64_metrics.sql``, over the given event files."""
-        self.set(events=[str(path) for path in [self.empty, *events]])
+        self.set(events=[str(path) for path in events or [self._no_events()]])
         cursor = self.connection.execute(statement("ingest/64_metrics"))
         names = [column[0] for column in cursor.description or []]
         return dict(zip(names, cursor.fetchall()[0], strict=True))
@@ -156,18 +122,18 @@ class Candidates:
         for name, value in variables.items():
             self.connection.execute(f"set variable {name} = ?", [value])
 
-    def _keep(self) -> None:
-        typed = ", ".join(f"cast({column} as {kind}) as {column}" for column, kind in self._columns.items())
-        number = sum(1 for _ in self._directory.iterdir())
-        self.connection.execute(
-            f"copy (select * replace ({typed}) from ({statement('ingest/30_candidates')})) "
-            f"to {literal(self._directory / f'call-{number}')} "
-            "(format parquet, partition_by (reason, piece), compression lz4, parquet_version v2, "
-            "dictionary_size_limit 16)"
-        )
+    def _no_events(self) -> Path:
+        """An event file without a row."""
+        from pyarrow import parquet
 
-    def _paths(self) -> list[Path]:
-        return sorted(self.scratch.glob("file=*/call-*/reason=*/piece=*/*.parquet"))
+        path = self._scratch / "no_events.parquet"
+        parquet.ParquetWriter(path, event_schema(self.types)).close()
+        return path
+
+    def _keep(self, file: str) -> None:
+        typed = ", ".join(f"cast({column} as {kind}) as {column}" for column, kind in self.types.items())
+        query = f"select * replace ({typed}) from ({statement('ingest/30_candidates')})"
+        self._router.route(file, streamed(self.connection, query))
 
 
 def check_lines(lines: Mapping[str, int], accounted: Mapping[str, int], files: Sequence[RawFile]) -> None:
@@ -192,11 +158,6 @@ def literal(value: object) -> str:
 def literals(values: Sequence[object]) -> str:
     """A list of text constants of SQL."""
     return ", ".join(map(literal, values))
-
-
-def _is_good(path: Path) -> bool:
-    """Whether the rows of a file are without a reason, hence good."""
-    return path.parent.parent.name == f"reason={_NO_VALUE}"
 
 
 def _microseconds(moment: datetime | None) -> int | None:

@@ -188,13 +188,15 @@ class LineBlocks:
 
 def chunks(texts: Iterable[tuple[int, bytes]]) -> "pa.RecordBatchReader":
     """Texts with the number of their first line as batches of one row: first_row (int64) and text (string)."""
+    import numpy as np
     import pyarrow as pa
+
+    from pipeline.ingest.arrow import int64, strings
 
     schema = pa.schema([("first_row", pa.int64()), ("text", pa.string())])
     return pa.RecordBatchReader.from_batches(
         schema,
-        # Buffers rather than pa.array, which imports pandas the first time it meets a Python object.
-        (pa.record_batch([_one_int64(row), one_string(text)], schema=schema) for row, text in texts),
+        (pa.record_batch([int64(np.array([row])), strings(text)], schema=schema) for row, text in texts),
     )
 
 
@@ -230,16 +232,3 @@ def _fill(stream: BinaryIO, buffer: memoryview) -> int:
             break
         filled += read
     return filled
-
-
-def _one_int64(value: int) -> "pa.Array":
-    import pyarrow as pa
-
-    return pa.Array.from_buffers(pa.int64(), 1, [None, pa.py_buffer(value.to_bytes(8, "little", signed=True))])
-
-
-def one_string(text: bytes) -> "pa.Array":
-    import pyarrow as pa
-
-    offsets = bytes(4) + len(text).to_bytes(4, "little")
-    return pa.StringArray.from_buffers(1, pa.py_buffer(offsets), pa.py_buffer(text))

@@ -24,6 +24,8 @@ class Measures(BaseModel):
     based_on: str | None = None
     """What was published when the delivery was landed (:func:`pipeline.storage.events_store.state`), where it is added
     to that; None: it replaces whatever is there."""
+    added: list[str] = []
+    """Names of the raw files that this adds."""
 
 
 def measure(found: Mapping[str, Any], manifest: EventsManifest, delivered: Accounts, target: str) -> dict[str, Any]:

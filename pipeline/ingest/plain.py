@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.ingest.lines import LineBlocks, normal, one_string
+from pipeline.ingest.arrow import int64, strings
+from pipeline.ingest.lines import LineBlocks, normal
 from pipeline.sources.base import Layout, Plain, PlainKind
 
 if TYPE_CHECKING:
@@ -88,10 +89,10 @@ class PlainLines:
                 self._blocks.lines += done.lines
                 if done.others is not None:
                     self.texts += len(done.others)
-                    rows = _int64(first + np.asarray(done.other_rows))
+                    rows = int64(first + np.asarray(done.other_rows))
                     keeper.write_batch(pa.record_batch([rows, done.others], schema=self._others_schema))
                 if done.plain is not None:
-                    rows = _int64(np.arange(first, first + done.lines) if done.rows is None else first + done.rows)
+                    rows = int64(np.arange(first, first + done.lines) if done.rows is None else first + done.rows)
                     yield pa.record_batch([rows, *done.plain.columns], schema=self._schema)
 
     def _sorted(self) -> Iterator[Sorted]:
@@ -120,7 +121,7 @@ class Rules:
         self._separator = layout.separator
         self._columns: Mapping[str, PlainKind] = layout.plain.columns
         self._words = {
-            name: pa.concat_arrays([one_string(word.encode("ascii")) for word in kind])
+            name: strings(*(word.encode("ascii") for word in kind))
             for name, kind in self._columns.items()
             if isinstance(kind, tuple)
         }
@@ -178,7 +179,7 @@ class Rules:
         marks = np.flatnonzero((text == ord(self._separator)) | (text == _NEWLINE))
         line_marks = np.flatnonzero(text[marks] == _NEWLINE)
         ends = marks[line_marks]
-        whole = Sorted(len(ends), None, None, one_string(block[:-1]), np.zeros(1, np.int64))
+        whole = Sorted(len(ends), None, None, strings(block[:-1]), np.zeros(1, np.int64))
         candidate = np.diff(line_marks, prepend=-1) == len(self._columns)
         candidate[np.searchsorted(ends, np.flatnonzero(np.frombuffer(block.translate(self._strange), np.uint8)))] = (
             False
@@ -201,16 +202,16 @@ class Rules:
                 column = self._codes(name, column)
                 good &= np.asarray(column.is_valid())
             columns.append(column)
-        kept = _int64(np.flatnonzero(good))
+        kept = int64(np.flatnonzero(good))
         lines = _lines(memoryview(block), ends)
         plain = self._batch(
-            lines.take(_int64(rows[good])),
+            lines.take(int64(rows[good])),
             [column.take(kept).cast(_type(kind)) for column, kind in zip(columns, self._columns.values(), strict=True)],
         )
         others = np.setdiff1d(np.arange(len(ends)), rows[good], assume_unique=True)
         if not len(others):
             return Sorted(len(ends), plain, None)
-        return Sorted(len(ends), plain, rows[good], pc.ascii_rtrim(lines.take(_int64(others)), "\n"), others)
+        return Sorted(len(ends), plain, rows[good], pc.ascii_rtrim(lines.take(int64(others)), "\n"), others)
 
     def _table(self, text: memoryview, types: Mapping[str, "pa.DataType"]) -> "pa.Table":
         import pyarrow as pa
@@ -275,9 +276,3 @@ def _lines(block: memoryview, ends: Rows) -> "pa.StringArray":
     offsets = np.zeros(len(ends) + 1, np.int32)
     np.add(ends, 1, out=offsets[1:], casting="unsafe")
     return pa.StringArray.from_buffers(len(ends), pa.py_buffer(offsets), pa.py_buffer(block))
-
-
-def _int64(values: NDArray[np.int64]) -> "pa.Int64Array":
-    import pyarrow as pa
-
-    return pa.Array.from_buffers(pa.int64(), len(values), [None, pa.py_buffer(np.ascontiguousarray(values, np.int64))])

@@ -88,6 +88,7 @@ def stage(s: RetrainSettings, origin: Source, plan: Plan, directory: Path) -> No
         metrics=measure(found, manifest, delivered, s.snapshot.target),
         rejected=accounting.rejected(rejections),
         based_on=plan.based_on,
+        added=sorted(one.file.name for one in plan.new),
     )
     write_json(directory / MEASURES, measures.model_dump(mode="json"))
     write_json(directory / MANIFEST, manifest.model_dump(mode="json"))

@@ -2,27 +2,31 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, timedelta
+from itertools import groupby, pairwise, repeat
+from operator import itemgetter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import duckdb
+import numpy as np
 
 from hmar.errors import HmarError
-from pipeline.ingest.candidates import EPOCH, Arrival, Candidates, literal
+from pipeline.ingest.arrow import streamed
+from pipeline.ingest.candidates import EPOCH, Candidates, literal
+from pipeline.ingest.event_files import EventFile, without_duplicates
+from pipeline.ingest.routing import Arrival, Piece
 from pipeline.settings import IngestSettings
 from pipeline.storage.events_store import Partition
 from pipeline.storage.statements import statement
 
-WRITERS = 3
-"""Small partitions written at the same time. A large one keeps every core busy alone."""
-LARGE = 500_000
-"""Rows from which a partition is large."""
+if TYPE_CHECKING:
+    import pyarrow as pa
 
-_FORMAT = "format parquet, compression zstd, compression_level 1, parquet_version v2"
-"""A higher level saves a tenth of the bytes and costs a seventh of the writing."""
+WRITERS = 3
+"""Pieces written at the same time: sorting, compressing and writing take turns on the cores."""
 
 
 @dataclass(frozen=True)
@@ -51,29 +55,24 @@ class Merged:
 def write_partitions(candidates: Candidates, s: IngestSettings, earlier: Earlier, directory: Path) -> Merged:
     """Write every partition that has a delivered row as ``event_date=<day>/<start of sha256>.parquet``.
 
-    Bytes depend on the events and on DuckDB's version alone: not on threads, on the order of raw rows or on how they
+    Bytes depend on the events and on Arrow's version alone: not on threads, on the order of raw rows or on how they
     were delivered.
 
     Raises:
         HmarError: rows got lost or came twice on the way (a defect of this program, nothing is published).
     """
-    candidates.connection.execute("set preserve_insertion_order = true")
-    candidates.set(displaced=sorted(earlier.displaced))
+    pieces = candidates.pieces()
     merged = Merged()
-    for piece in candidates.pieces():
-        arrivals = candidates.open(piece)
-        for arrival in arrivals:
+    for piece in pieces:
+        for arrival in piece.arrivals:
             merged.delivered[arrival.file] += arrival.rows
             merged.outside_window[arrival.file] += arrival.outside_window
-        dates = sorted({arrival.event_date for arrival in arrivals})
-        old = [earlier.partitions[day] for day in dates if day in earlier.partitions]
-        left_out = _pool(candidates, s, [earlier.events / one.path for one in old], len(dates))
-        merged.left_out += left_out.total()
-        rows = _expected(arrivals, old, earlier.displaced, left_out)
-        written = _write_all(candidates, s, rows, directory)
-        found = _described(candidates, written, directory)
-        _check(rows, found)
-        merged.partitions += found
+    with ThreadPoolExecutor(WRITERS) as pool:
+        # The largest first, so that none of them is left for the end.
+        pieces.sort(key=lambda piece: -sum(arrival.rows for arrival in piece.arrivals))
+        for partitions, left_out in pool.map(lambda one: _write_piece(candidates, s, earlier, one, directory), pieces):
+            merged.partitions += partitions
+            merged.left_out += left_out
     merged.partitions.sort(key=lambda partition: partition.event_date)
     return merged
 
@@ -97,126 +96,96 @@ def digest_of(partitions: Sequence[Partition]) -> str:
     return content_digest([(one.rows, *one.sums) for one in partitions])
 
 
-_Rows = dict[date, Counter[str]]
-"""Events by partition and raw file."""
+def _write_piece(
+    candidates: Candidates, s: IngestSettings, earlier: Earlier, piece: Piece, directory: Path
+) -> tuple[list[Partition], int]:
+    """The partitions of a piece, and how many of its rows are duplicates."""
+    old = [earlier.partitions[day] for day in piece.dates if day in earlier.partitions]
+    expected = _rows(piece.arrivals, old, earlier.displaced)
+    written: list[Partition] = []
+    left_out = 0
+    for day, group in groupby(_by_date(piece, _ordered(candidates, s, earlier, piece, old)), key=itemgetter(0)):
+        duplicates: Counter[str] = Counter()
+        batches = map(itemgetter(1), group)
+        events = without_duplicates(batches, duplicates) if s.identical_rows == "duplicate" else batches
+        with EventFile(directory / f"event_date={day}", candidates.types) as file:
+            for batch in events:
+                file.write(batch)
+        written.append(_partition(day, file, directory))
+        expected[day].subtract(duplicates)
+        left_out += duplicates.total()
+    _check(expected, written)
+    return written, left_out
 
 
-def _pool(
-    candidates: Candidates, s: IngestSettings, published: Sequence[Path], dates: int
-) -> Counter[tuple[date, str]]:
-    """Make ``pooled`` what may be an event of these partitions, and ``duplicates`` what is none; count the latter."""
-    connection = candidates.connection
-    candidates.set(published=[str(path) for path in [candidates.empty, *published]])
-    connection.execute("drop table if exists batch")
-    if dates == 1:
-        candidates.view("pooled", "ingest/41_pooled")
-    else:
-        # Read once, because each partition looks through all of it.
-        connection.execute(f"create table batch as {statement('ingest/41_pooled')}")
-        connection.execute("create or replace view pooled as select * from batch")
-    found = statement("ingest/42_duplicates")
-    limit = "" if s.identical_rows == "duplicate" else " limit 0"
-    connection.execute(f"create or replace table duplicates as select * from ({found}){limit}")
-    return Counter({(day, file): rows for day, file, rows in candidates.rows("ingest/62_left_out")})
+def _ordered(
+    candidates: Candidates, s: IngestSettings, earlier: Earlier, piece: Piece, old: Sequence[Partition]
+) -> Iterator["pa.RecordBatch"]:
+    """The rows of ``sql/ingest/50_events``."""
+    # A cursor is a connection of its own to the same database: settings, variables and views of data are its own.
+    with candidates.connection.cursor() as connection:
+        connection.execute("set timezone = 'UTC'")
+        connection.execute("set preserve_insertion_order = true")
+        for name, value in (
+            ("partition", s.partition),
+            ("several", len(piece.dates) > 1),
+            ("displaced", sorted(earlier.displaced)),
+            ("published", [str(earlier.events / one.path) for one in old]),
+        ):
+            connection.execute(f"set variable {name} = ?", [value])
+        connection.register("piece", piece.reader())
+        connection.execute(f"create or replace temp view delivered as {statement('ingest/40_delivered')}")
+        pooled = statement("ingest/41_pooled") if old else "select * from delivered"
+        connection.execute(f"create or replace temp view pooled as {pooled}")
+        yield from streamed(connection, statement("ingest/50_events"))
 
 
-def _expected(
-    arrivals: Sequence[Arrival],
-    old: Sequence[Partition],
-    displaced: frozenset[str],
-    left_out: Mapping[tuple[date, str], int],
-) -> _Rows:
-    rows: _Rows = {}
+def _by_date(piece: Piece, batches: Iterator["pa.RecordBatch"]) -> Iterator[tuple[date, "pa.RecordBatch"]]:
+    """The rows of each partition, in one batch or more."""
+    if len(piece.dates) == 1:
+        yield from zip(repeat(piece.dates[0]), batches, strict=False)
+        return
+    for batch in batches:
+        days = batch.column("event_date").cast("int32").to_numpy()
+        starts = [0, *(np.flatnonzero(np.diff(days)) + 1).tolist(), len(days)]
+        for start, end in pairwise(starts):
+            yield EPOCH.date() + timedelta(days=int(days[start])), batch.slice(start, end - start)
+
+
+def _rows(arrivals: Sequence[Arrival], old: Sequence[Partition], displaced: frozenset[str]) -> dict[date, Counter[str]]:
+    """Rows that may be events, by partition and raw file."""
+    rows: dict[date, Counter[str]] = {}
     for arrival in arrivals:
         rows.setdefault(arrival.event_date, Counter())[arrival.file] += arrival.rows
     for partition in old:
         rows[partition.event_date].update(
             {file: count for file, count in partition.inputs.items() if file not in displaced}
         )
-    for (day, file), count in left_out.items():
-        rows[day][file] -= count
     return rows
 
 
-def _write_all(candidates: Candidates, s: IngestSettings, rows: _Rows, directory: Path) -> dict[date, Path]:
-    def write(day: date, connection: duckdb.DuckDBPyConnection) -> Path:
-        return _write(connection, day, _end(day, s.partition), directory)
-
-    def write_small(day: date) -> Path:
-        # A cursor is a connection of its own to the same database: settings and variables are per connection.
-        with candidates.connection.cursor() as cursor:
-            cursor.execute("set timezone = 'UTC'")
-            return write(day, cursor)
-
-    if len(rows) == 1 or max(count.total() for count in rows.values()) >= LARGE:
-        return {day: write(day, candidates.connection) for day in rows}
-    with ThreadPoolExecutor(WRITERS) as pool:
-        return dict(zip(rows, pool.map(write_small, rows), strict=True))
-
-
-def _write(connection: duckdb.DuckDBPyConnection, day: date, end: date, directory: Path) -> Path:
-    folder = directory / f"event_date={day}"
-    folder.mkdir()
-    path = folder / "writing.parquet"
-    for name, value in (("first_us", _microseconds(day)), ("end_us", _microseconds(end))):
-        connection.execute(f"set variable {name} = ?", [value])
-    connection.execute(f"copy ({statement('ingest/50_events')}) to {literal(path)} ({_FORMAT})")
-    return path
-
-
-def _described(candidates: Candidates, written: Mapping[date, Path], directory: Path) -> list[Partition]:
-    """What the written files hold, read from them, and their final names."""
-    candidates.set(written=[str(path) for path in written.values()])
-    groups: dict[str, list[tuple[str, str, int, int, int, int, int]]] = {str(path): [] for path in written.values()}
-    for filename, *group in candidates.rows("ingest/63_partitions"):
-        groups[filename].append(tuple(group))
-    return [_partition(day, path, groups[str(path)], directory) for day, path in written.items()]
-
-
-def _partition(
-    day: date, path: Path, groups: Sequence[tuple[str, str, int, int, int, int, int]], directory: Path
-) -> Partition:
-    behaviors: Counter[str] = Counter()
-    inputs: Counter[str] = Counter()
-    for file, behavior, rows, *_ in groups:
-        inputs[file] += rows
-        behaviors[behavior] += rows
-    sums = (sum(int(group[5]) for group in groups), sum(int(group[6]) for group in groups))
-    with path.open("rb") as stream:
-        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
-    final = path.with_name(f"{sha256[:16]}.parquet")
-    path.rename(final)
+def _partition(day: date, file: EventFile, directory: Path) -> Partition:
     return Partition(
         event_date=day,
-        path=final.relative_to(directory).as_posix(),
-        rows=inputs.total(),
-        content_digest=content_digest([(inputs.total(), *sums)]),
-        sums=sums,
-        sha256=sha256,
-        bytes=final.stat().st_size,
-        min_time=EPOCH + timedelta(microseconds=min(group[3] for group in groups)),
-        max_time=EPOCH + timedelta(microseconds=max(group[4] for group in groups)),
-        behaviors=dict(sorted(behaviors.items())),
-        inputs=dict(sorted(inputs.items())),
+        path=file.path.relative_to(directory).as_posix(),
+        rows=file.rows,
+        content_digest=content_digest([(file.rows, *file.sums)]),
+        sums=file.sums,
+        sha256=file.sha256,
+        bytes=file.path.stat().st_size,
+        min_time=file.first,
+        max_time=file.last,
+        behaviors=dict(sorted(file.behaviors.items())),
+        inputs=dict(sorted(file.inputs.items())),
     )
 
 
-def _check(expected: _Rows, written: Sequence[Partition]) -> None:
-    for partition in written:
-        wanted = {file: rows for file, rows in expected[partition.event_date].items() if rows}
-        if wanted != partition.inputs:
+def _check(expected: Mapping[date, Counter[str]], written: Sequence[Partition]) -> None:
+    found = {partition.event_date: partition.inputs for partition in written}
+    for day, counts in expected.items():
+        wanted = {file: rows for file, rows in counts.items() if rows}
+        if wanted != found.get(day):
             raise HmarError(
-                f"partition {partition.event_date}: {sum(wanted.values())} events were to be written but "
-                f"{partition.rows} were, or of other files; nothing was published"
+                f"partition {day}: {sum(wanted.values())} events were to be written but "
+                f"{sum(found.get(day, {}).values())} were, or of other files; nothing was published"
             )
-
-
-def _end(day: date, span: str) -> date:
-    """The first day of the next partition."""
-    if span == "day":
-        return day + timedelta(days=1)
-    return date(day.year + (span == "year" or day.month == 12), 1 if span == "year" else day.month % 12 + 1, 1)
-
-
-def _microseconds(day: date) -> int:
-    return (datetime.combine(day, time(), UTC) - EPOCH) // timedelta(microseconds=1)

@@ -1,18 +1,20 @@
-"""From every column of a snapshot back to the raw columns it was made of, statement by statement.
+"""From every column back to the raw columns it was made of, statement by statement.
 
 A column depends on what its expression reads and, through them, on what those were made of; that rows were joined,
 filtered or grouped by other columns is not followed.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 from sqlglot import exp
-from sqlglot.lineage import lineage
+from sqlglot.lineage import Node, lineage
 from sqlglot.optimizer.qualify import qualify
+from sqlglot.optimizer.scope import Scope, build_scope
 
-from pipeline.lineage.statements import DIALECT, Statement
+from pipeline.lineage.expressions import DIALECT
+from pipeline.lineage.statements import Statement
 
 ROWS = "*"
 """Stands for a relation's rows where a column counts or numbers them."""
@@ -41,7 +43,7 @@ class Step:
 
 
 class Graph:
-    """All statements, wired."""
+    """Statements, wired."""
 
     def __init__(
         self, statements: Sequence[Statement], fills: Mapping[str, Sequence[str]], given: Mapping[str, Sequence[str]]
@@ -58,6 +60,16 @@ class Graph:
         self._given = given
         self._steps: dict[Column, tuple[Step, ...]] = {}
         self._columns: dict[str, tuple[str, ...]] = {name: tuple(columns) for name, columns in given.items()}
+        self._selects: dict[str, exp.Query] = {}
+        self._scopes: dict[str, Scope | None] = {}
+
+    def makers(self, relation: str) -> tuple[Statement, ...]:
+        """The statements that may fill a relation; none where it is given.
+
+        Raises:
+            KeyError: nothing fills it.
+        """
+        return () if relation in self._given else tuple(self._makers[relation])
 
     def columns(self, relation: str) -> tuple[str, ...]:
         """The columns of a relation, in order.
@@ -68,8 +80,12 @@ class Graph:
         if relation not in self._columns:
             # A statement that refills its own relation reads what another one has filled first.
             first = next(maker for maker in self._makers[relation] if relation not in maker.reads)
-            self._columns[relation] = tuple(self._qualified(first).named_selects)
+            self._columns[relation] = self.columns_of(first)
         return self._columns[relation]
+
+    def columns_of(self, maker: Statement) -> tuple[str, ...]:
+        """The columns that a statement gives, in order."""
+        return tuple(self._qualified(maker).named_selects)
 
     def steps(self, column: Column) -> tuple[Step, ...]:
         """How the column is made, one step per statement that may fill its relation; none where it is given."""
@@ -97,38 +113,60 @@ class Graph:
         return found | ({column} if column.relation in self._given else set())
 
     def _has(self, maker: Statement, name: str) -> bool:
-        return name == ROWS or name in self._qualified(maker).named_selects
+        return name == ROWS or name in self.columns_of(maker)
 
     def _step(self, column: Column, maker: Statement) -> Step:
         if column.name == ROWS:
             return Step(column, maker, (), frozenset(Column(name, ROWS) for name in maker.reads))
         select = self._qualified(maker)
-        expressions: list[str] = []
+        found: dict[str, None] = {}
         sources: set[Column] = set()
-        for node in lineage(column.name, select, schema=self._schema(maker), dialect=DIALECT).walk():
-            inner = node.expression.unalias() if isinstance(node.expression, exp.Alias) else node.expression
-            if isinstance(node.source, exp.Table) and not node.downstream:
+        whole = lineage(column.name, select, schema={}, dialect=DIALECT, scope=self._scopes[maker.name], copy=False)
+        assert isinstance(whole, Node)
+        for node in whole.walk():
+            if isinstance(node.source, exp.Table):
                 sources.add(Column(node.source.name, node.name.rpartition(".")[2].strip('"')))
-            elif not isinstance(inner, exp.Column | exp.Table | exp.Star):
-                text = inner.sql(DIALECT, pretty=True)
-                if text not in expressions:
-                    expressions.append(text)
-                if not node.downstream and inner.find(exp.Count, exp.RowNumber):
-                    sources |= {Column(name, ROWS) for name in maker.reads}
-        return Step(column, maker, tuple(expressions), frozenset(sources))
+                continue
+            found |= dict.fromkeys(_written(node, maker))
+            if not node.downstream and node.expression.find(exp.Count, exp.RowNumber):
+                sources |= {Column(name, ROWS) for name in _read_by(node.source, select)}
+        return Step(column, maker, tuple(found), frozenset(sources))
 
     def _schema(self, maker: Statement) -> dict[str, dict[str, str]]:
         return {name: dict.fromkeys(self.columns(name), "unknown") for name in sorted(maker.reads)}
 
-    @cached_property
-    def _cache(self) -> dict[str, exp.Query]:
-        return {}
-
     def _qualified(self, maker: Statement) -> exp.Query:
-        if maker.name not in self._cache:
+        if maker.name not in self._selects:
             selected = qualify(
                 maker.select.copy(), schema=self._schema(maker), dialect=DIALECT, validate_qualify_columns=False
             )
             assert isinstance(selected, exp.Query)
-            self._cache[maker.name] = selected
-        return self._cache[maker.name]
+            self._selects[maker.name] = selected
+            self._scopes[maker.name] = build_scope(selected)
+        return self._selects[maker.name]
+
+
+def _written(node: Node, maker: Statement) -> tuple[str, ...]:
+    """What the statement writes at this point, if it does more than to hand a column on."""
+    name = node.expression.alias_or_name
+    texts = maker.expressions.get((node.reference_node_name, name))
+    if texts is None:
+        inner = node.expression.unalias()
+        texts = () if isinstance(inner, exp.Column | exp.Star | exp.Query) else (inner.sql(DIALECT),)
+    return tuple(text for text in texts if not re.fullmatch(rf"(\w+\.)?{re.escape(name)}", text))
+
+
+def _read_by(select: exp.Expression, whole: exp.Query) -> set[str]:
+    """The relations that part of a statement reads, through the statement's own common table expressions."""
+    own = {cte.alias: cte.this for cte in whole.find_all(exp.CTE)}
+    found: set[str] = set()
+    seen: set[str] = set()
+    waiting = [select]
+    while waiting:
+        for table in waiting.pop().find_all(exp.Table):
+            if table.name not in own:
+                found.add(table.name)
+            elif table.name not in seen:
+                seen.add(table.name)
+                waiting.append(own[table.name])
+    return found

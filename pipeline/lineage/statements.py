@@ -1,20 +1,23 @@
 """The statements of ``sql/`` as an analyst reads them: grain, columns, what each reads."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 
 import sqlglot
+import yaml
 from sqlglot import exp
 
+from pipeline.lineage.expressions import DIALECT, expressions
 from pipeline.storage import statements as storage
 
-DIALECT = "duckdb"
+FOLDERS = ("ingest", "snapshot")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Statement:
-    """One file that is one ``select``."""
+    """One ``select``: a file of sql/, or what code makes of a relation."""
 
     path: str
     """Relative to the repository."""
@@ -24,11 +27,14 @@ class Statement:
     """The first line of its comment."""
     about: tuple[str, ...]
     """The other lines of its comment that are not about one column."""
-    documented: dict[str, str]
+    documented: Mapping[str, str]
     """Column -> what the comment says of it."""
+    text: str
     select: exp.Query
     reads: frozenset[str]
     """The relations it reads, its own common table expressions not among them."""
+    expressions: Mapping[tuple[str, str], tuple[str, ...]]
+    """What it writes for a column, see :func:`pipeline.lineage.expressions.expressions`."""
 
     @property
     def relation(self) -> str:
@@ -36,33 +42,54 @@ class Statement:
         return self.name.split("_", 1)[1]
 
 
+@dataclass(frozen=True)
+class Documented:
+    """What the data dictionary says of a column."""
+
+    type: str
+    meaning: str
+
+
 @cache
-def read_all() -> tuple[Statement, ...]:
-    """Every statement that is one select, in the order data flows; macros and table definitions are not."""
+def dictionary() -> Mapping[str, Mapping[str, Documented]]:
+    """Folder of sql/ -> column -> type and meaning (``sql/columns.yml``)."""
+    found = yaml.safe_load((storage.root() / "columns.yml").read_text(encoding="utf-8"))
+    return {
+        folder: {name: Documented(**column) for name, column in columns.items()} for folder, columns in found.items()
+    }
+
+
+@cache
+def read_all(folder: str) -> tuple[Statement, ...]:
+    """Every statement of a folder that is one select, in the order data flows; macros are not."""
     found = []
-    for folder in ("ingest", "snapshot"):
-        for path in sorted((storage.root() / folder).glob("*.sql")):
-            text = path.read_text(encoding="utf-8")
-            parsed = sqlglot.parse(text, dialect=DIALECT)
-            if len(parsed) == 1 and isinstance(parsed[0], exp.Query):
-                found.append(statement(f"sql/{folder}/{path.name}", path.stem, text))
+    for path in sorted((storage.root() / folder).glob("*.sql")):
+        text = path.read_text(encoding="utf-8")
+        parsed = sqlglot.parse(text, dialect=DIALECT)
+        if len(parsed) == 1 and isinstance(parsed[0], exp.Query):
+            found.append(statement(f"sql/{folder}/{path.name}", path.stem, text))
     return tuple(found)
 
 
 def statement(path: str, name: str, text: str) -> Statement:
-    """A statement from its text; a table function over ``getvariable('x')`` reads the relation ``x`` (or ``x_files``)."""
+    """A statement from its text; a table function over ``getvariable('x')`` reads the relation ``x``.
+
+    It reads ``x_files`` where the statement itself, or one of its common table expressions, is called ``x``.
+    """
     select = sqlglot.parse_one(text, dialect=DIALECT)
     assert isinstance(select, exp.Query)
     own = {cte.alias for cte in select.find_all(exp.CTE)}
+    taken = own | {name.split("_", 1)[1]}
     for table in list(select.find_all(exp.Table)):
         variable = table.this.find(exp.Anonymous) if not table.name else None
         if variable is not None and variable.name.lower() == "getvariable":
             read = variable.expressions[0].name
-            table.replace(exp.to_table(f"{read}_files" if read in own else read, alias=table.alias or None))
-    comment = [line[2:].rstrip() for line in text.splitlines() if line.startswith("--")]
+            table.replace(exp.to_table(f"{read}_files" if read in taken else read, alias=table.alias or None))
+    comment = [line[2:].rstrip() for line in re.split(r"^(?!--)", text, maxsplit=1, flags=re.M)[0].splitlines()]
     about, documented = _split_comment([line.removeprefix(" ") for line in comment[1:]])
     reads = frozenset(table.name for table in select.find_all(exp.Table) if table.name and table.name not in own)
-    return Statement(path, name, comment[0].strip() if comment else "", about, documented, select, reads)
+    grain = comment[0].strip() if comment else ""
+    return Statement(path, name, grain, about, documented, text, select, reads, expressions(text))
 
 
 _COLUMN = re.compile(r"((?:\w+)(?:(?:, | \.\. )\w+)*)\s{2,}(\S.*)")
@@ -76,7 +103,7 @@ def _split_comment(lines: list[str]) -> tuple[tuple[str, ...], dict[str, str]]:
     for line in lines:
         match = _COLUMN.fullmatch(line)
         if match:
-            current = re.findall(r"\w+", match[1])
+            current = _names(match[1])
             documented |= dict.fromkeys(current, match[2])
         elif current and line.startswith("   "):
             documented |= {name: f"{documented[name]} {line.strip()}" for name in current}
@@ -84,3 +111,13 @@ def _split_comment(lines: list[str]) -> tuple[tuple[str, ...], dict[str, str]]:
             current = []
             about.append(line)
     return tuple(about), documented
+
+
+def _names(written: str) -> list[str]:
+    """``a, b`` are two, ``hbi_0 .. hbi_7`` are eight."""
+    names = re.findall(r"\w+", written)
+    if " .. " not in written:
+        return names
+    stem = names[0].rstrip("0123456789")
+    first, last = (int(name.removeprefix(stem)) for name in names)
+    return [f"{stem}{number}" for number in range(first, last + 1)]

@@ -1,6 +1,8 @@
 """The stored candidates: drawn in SQL, a stretch of targets at a time, so that memory does not grow with them."""
 
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ from numpy.typing import NDArray
 from pipeline.settings import SnapshotSettings
 from pipeline.snapshot.warehouse import Warehouse
 
-ROWS_AT_ONCE = 4_000_000
+ROWS_AT_ONCE = 2_000_000
 DEVIATIONS = 6
 """How far above the mean the number of draws begins. It decides the time taken, never what is drawn."""
 SCHEMA = pa.schema([("target", pa.int64()), ("position", pa.int16()), ("item", pa.int32())])
@@ -24,36 +26,40 @@ def write_candidates(warehouse: Warehouse, settings: SnapshotSettings, split: st
     target has exactly ``settings.candidates`` rows; item is null where the catalog had no more to offer.
     """
     unseen = settings.unseen or split == "published"
-    warehouse.set(
-        split=split,
-        seed=settings.seed,
-        candidates=settings.candidates,
-        deviations=DEVIATIONS,
-        unseen=unseen,
-        excluding=unseen or not settings.repeats,
-    )
+    variables = {
+        "split": split,
+        "seed": settings.seed,
+        "candidates": settings.candidates,
+        "deviations": DEVIATIONS,
+        "unseen": unseen,
+        "excluding": unseen or not settings.repeats,
+    }
     total = warehouse.value("select count(*) from targets")
-    stretch = max(1, ROWS_AT_ONCE // settings.candidates)
+    size = max(1, ROWS_AT_ONCE // settings.candidates)
+    stretches = iter([(first, min(first + size, total)) for first in range(0, total, size)])
+    workers: int = warehouse.value("select current_setting('threads')")
+
+    def draw(stretch: tuple[int, int]) -> tuple[NDArray[np.int32], int]:
+        with warehouse.beside() as own:
+            own.set(**variables)
+            return _draw(own, settings.candidates, *stretch), stretch[0]
+
     with (
         pq.ParquetWriter(path, SCHEMA, compression="zstd", use_dictionary=["target", "position"]) as writer,
-        ThreadPoolExecutor(1) as beside,
+        ThreadPoolExecutor(workers) as threads,
     ):
-        # One stretch is written while the next is drawn.
-        written: Future[None] | None = None
-        for first in range(0, total, stretch):
-            end = min(first + stretch, total)
-            warehouse.set(first_target=first, end_target=end)
-            items = _draw(warehouse, settings.candidates, first, end)
-            if written:
-                written.result()
-            written = beside.submit(_write, writer, items, first)
-        if written:
-            written.result()
+        # A statement over one stretch runs in one thread only, so several stretches are drawn at a time.
+        drawing = deque(threads.submit(draw, stretch) for stretch in islice(stretches, workers + 1))
+        while drawing:
+            items, first = drawing.popleft().result()
+            drawing.extend(threads.submit(draw, stretch) for stretch in islice(stretches, 1))
+            writer.write_table(_flat(items, first), row_group_size=1_000_000)
 
 
 def _draw(warehouse: Warehouse, wanted: int, first: int, end: int) -> NDArray[np.int32]:
     """The candidates of targets first : end, [end - first, wanted]; -1 after the last where there are fewer."""
     items = np.full((end - first, wanted), -1, np.int32)
+    warehouse.set(first_target=first, end_target=end)
     warehouse.table("70_candidate_plan")
     warehouse.table("71_taken")
     warehouse.view("72_candidates", "offers")
@@ -100,9 +106,9 @@ def _distinct(
     return row[fresh], candidate[fresh]
 
 
-def _write(writer: pq.ParquetWriter, items: NDArray[np.int32], first: int) -> None:
+def _flat(items: NDArray[np.int32], first: int) -> pa.Table:
     targets, wanted = items.shape
-    table = pa.table(
+    return pa.table(
         [
             np.repeat(np.arange(first, first + targets, dtype=np.int64), wanted),
             np.tile(np.arange(wanted, dtype=np.int16), targets),
@@ -110,4 +116,3 @@ def _write(writer: pq.ParquetWriter, items: NDArray[np.int32], first: int) -> No
         ],
         schema=SCHEMA,
     )
-    writer.write_table(table, row_group_size=1_000_000)

@@ -5,7 +5,8 @@
 text is never edited.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,19 @@ PARQUET = "format parquet, parquet_version v2, compression zstd, compression_lev
 class Warehouse:
     """A DuckDB connection that knows the statements of the snapshot."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+    def __init__(self, connection: duckdb.DuckDBPyConnection, temporary: bool = False) -> None:
+        """
+        Args:
+            temporary: whether tables and views made here are seen here only.
+        """
         self._connection = connection
+        self._lifetime = "temp " if temporary else ""
+
+    @contextmanager
+    def beside(self) -> Iterator["Warehouse"]:
+        """For another thread: sees this one's tables and views; variables, tables and views of its own die with it."""
+        with self._connection.cursor() as connection:
+            yield Warehouse(connection, temporary=True)
 
     def set(self, **variables: Any) -> None:
         """Assign the variables that statements read with ``getvariable``."""
@@ -39,11 +51,11 @@ class Warehouse:
 
     def view_of(self, name: str, query: str) -> None:
         """A view over ``query``."""
-        self._connection.execute(f"create or replace view {name} as {query}")
+        self._connection.execute(f"create or replace {self._lifetime}view {name} as {query}")
 
     def table_of(self, name: str, query: str) -> None:
         """The rows of ``query`` as a table."""
-        self._connection.execute(f"create or replace table {name} as {query}")
+        self._connection.execute(f"create or replace {self._lifetime}table {name} as {query}")
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         """All rows of ``query``."""
@@ -71,7 +83,7 @@ class Warehouse:
 
     def _create(self, kind: str, name: str, name_as: str) -> None:
         known = name_as or name.split("_", 1)[1]
-        self._connection.execute(f"create or replace {kind} {known} as {statement(f'snapshot/{name}')}")
+        self._connection.execute(f"create or replace {self._lifetime}{kind} {known} as {statement(f'snapshot/{name}')}")
 
 
 def quoted(name: str) -> str:

@@ -66,7 +66,8 @@ SECONDS = Column("timestamp", r"-?\d+", "whole seconds since 1970")
 
 
 PlainKind = Literal["integer", "text"] | tuple[str, ...]
-"""integer: ASCII digits that fit 64 bits; text: printable ASCII without quotes, may be empty; a tuple: one of its words."""
+"""integer: ASCII digits that fit 64 bits; text: printable ASCII without quotes, may be empty; a tuple: one of its
+words."""
 
 
 @dataclass(frozen=True)

@@ -33,8 +33,9 @@ REVIEWS = Layout(
     columns=(_USER, _BUSINESS, _DATE, _STARS),
     format="json",
     before=(("categories", "ingest/15_yelp_categories"),),
+    variables={"rated": True},
 )
-TIPS = replace(REVIEWS, name="Yelp tips", columns=(_USER, _BUSINESS, _DATE))
+TIPS = replace(REVIEWS, name="Yelp tips", columns=(_USER, _BUSINESS, _DATE), variables={"rated": False})
 BUSINESSES = Layout(
     name="Yelp businesses",
     statement="ingest/15_yelp_categories",
@@ -65,7 +66,7 @@ def detect(path: Path) -> Layout:
         layout,
         joined=businesses,
         # Without a business file the statement reads an empty one.
-        variables={"rated": rated, "businesses": str(businesses or os.devnull)},
+        variables={**layout.variables, "businesses": str(businesses or os.devnull)},
     )
 
 

@@ -1,7 +1,6 @@
 -- one moment in, one day out (macros): the first day of the partition that an event of that time belongs to, UTC
--- Whole days are counted from a day of the year 1696 on, because integer division rounds towards zero.
 create or replace macro day_of(event_time) as
-date '1696-03-17' + cast((epoch_us(event_time) + 8640000000000000) // 86400000000 as integer);
+cast(make_timestamp(epoch_us(event_time)) as date);
 
 create or replace macro partition_of(event_time) as
 case getvariable('partition')

@@ -1,7 +1,8 @@
 -- one row per row of one raw file, as it waits on disk for the writing of its partition
--- reason   why the row is no event; null: it is one, unless it turns out to be a duplicate
--- raw      the line, for rejected rows only; their other columns mean nothing
--- piece    rows of one partition share it, so that each can be read alone; null for rejected rows
+-- reason           why the row is no event; null: it is one, unless it turns out to be a duplicate
+-- raw              the line, for rejected rows only; their other columns mean nothing
+-- event_date       first day of the partition; null for rejected rows
+-- outside_window   whether a good row is outside [since, until), which the settings then allow
 with timed as (
     select
         *,
@@ -37,7 +38,8 @@ final as (
         value,
         cast(reason as reason) as reason,
         case when reason is not null then rtrim(line, chr(10)) end as raw,
-        case when reason is null then (partition_of(event_time) - date '1970-01-01') & 15 end as piece
+        case when reason is null then partition_of(event_time) end as event_date,
+        outside_window
     from judged
 )
 

@@ -1,4 +1,4 @@
--- one row per row that may be an event of the partitions at hand, delivered now or published earlier; and one of nulls
+-- one row per row that may be an event of the partitions at hand, delivered now or published earlier (view)
 -- displaced   files published earlier whose content is delivered again under a name that comes before theirs
 with published as (
     select
@@ -18,8 +18,6 @@ final as (
     select * from delivered
     union all by name
     select * from published
-    union all by name
-    select * from nothing
 )
 
 select * from final

@@ -2,7 +2,7 @@
 -- raw   the line as it stands in the file; bytes that are not UTF-8 as \x and two hexadecimal digits
 with final as (
     select
-        getvariable('names')[file] as source_file,
+        source_file,
         source_row,
         reason,
         replace(raw, chr(65534), '\') as raw

@@ -1,13 +1,13 @@
 -- one row per raw file and reason: how many of its rows were rejected for it, and the first of them
 with final as (
     select
-        getvariable('names')[file] as source_file,
+        source_file,
         reason,
         count(*) as row_count,
         min(source_row) as first_row,
         arg_min(raw, source_row) as first_raw
     from rejected
-    group by file, reason
+    group by source_file, reason
 )
 
 select * from final

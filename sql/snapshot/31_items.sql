@@ -8,14 +8,11 @@ with summary as (
     select
         item_id,
         min(event_time) as first_seen,
-        count(*) as events,
-        min(category_id) as category_id,
-        count(category_id) > 0 and (count(category_id) < count(*) or min(category_id) < max(category_id)) as changing
+        count(*) as events
     from kept
     group by item_id
 ),
 
--- of the items whose category is not the same in all events; they are few
 first_categories as (
     select
         kept.item_id,
@@ -23,19 +20,16 @@ first_categories as (
     from kept
     inner join summary
         on kept.item_id = summary.item_id and kept.event_time = summary.first_seen
-    where summary.changing
     group by kept.item_id
 ),
 
 matched as (
     select
-        summary.item_id,
-        summary.first_seen,
-        summary.events,
-        case when summary.changing then first_categories.category_id else summary.category_id end as category_id,
+        summary.*,
+        first_categories.category_id,
         known_items.item as known
     from summary
-    left join first_categories on summary.item_id = first_categories.item_id
+    inner join first_categories on summary.item_id = first_categories.item_id
     left join known_items on summary.item_id = known_items.item_id
 ),
 

@@ -64,7 +64,7 @@ def instants(home: Path, events: Path) -> dict[str, Callable[[], bool]]:
     old = {path.name for path in staging.glob("*")}
     published = len(list(events.glob("event_date=*/*.parquet")))
     return {
-        "reading": lambda: any(staging.glob(".tmp-*-rows/file=1/*")),
+        "reading": lambda: any(staging.glob(".tmp-spill-*")),
         "partition half written": lambda: any(staging.glob(".tmp-*/event_date=*/writing.parquet")),
         "staged": lambda: any(p.name not in old for p in staging.glob("*") if not p.name.startswith(".tmp-")),
         "first file published": lambda: len(list(events.glob("event_date=*/*.parquet"))) > published,

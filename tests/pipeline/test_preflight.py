@@ -55,6 +55,13 @@ def test_bad_settings_are_named_and_nothing_is_made(tmp_path: Path, values: dict
     assert not (tmp_path / "home").exists()
 
 
+def test_a_run_that_begins_with_published_events_asks_for_no_raw_log(tmp_path: Path) -> None:
+    s = _settings(tmp_path, raw=tmp_path / "{date}" / "u.data")
+    preflight.check(s, reads_raw=False)
+    with pytest.raises(SettingsError, match="needs a day"):
+        preflight.check(s)
+
+
 def test_overrides_of_a_model_that_is_not_trained_are_checked_too(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="training settings of sasrec: lrr"):
         preflight.check(_settings(tmp_path, models=["popularity"], overrides={"sasrec": {"lrr": 1}}))

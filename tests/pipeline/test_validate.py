@@ -48,7 +48,9 @@ def test_good_delivery_is_published_with_data_docs(tmp_path: Path, home: Path) -
     assert published.data_docs.read_text(encoding="utf-8").count("taobao") > 0
     pages = list(published.data_docs.parent.glob("validations/**/*.html"))
     assert len(pages) == 1
-    assert "quarantined_share" in pages[0].read_text(encoding="utf-8")
+    page = pages[0].read_text(encoding="utf-8")
+    assert "quarantined_share" in page
+    assert "UserBehavior.csv: 61 rows = 60 events + 1 duplicates + 0 quarantined" in page
 
 
 def test_result_holds_what_a_report_needs(tmp_path: Path, home: Path) -> None:

@@ -22,6 +22,7 @@ Log = dict[str, list[str]]
 def oracle(files: Log, identical: str) -> tuple[set[tuple[object, ...]], dict[str, tuple[int, int, int, int]]]:
     """Events with file and line; per file its rows, events, duplicates and quarantined rows."""
     first: dict[tuple[str, ...], str] = {}
+    events: set[tuple[object, ...]]
     for name in sorted(files):
         first.setdefault(tuple(files[name]), name)
     repeated = {name for name in files if identical == "event" and first[tuple(files[name])] != name}
@@ -35,12 +36,12 @@ def oracle(files: Log, identical: str) -> tuple[set[tuple[object, ...]], dict[st
             else:
                 bad[name] += 1
     if identical == "event":
-        events = set(rows)
+        events = {*rows}
     else:
         best: dict[tuple[object, ...], tuple[object, ...]] = {}
         for row in sorted(rows, key=lambda row: row[4:]):
             best.setdefault(row[:4], row)
-        events = set(best.values())
+        events = {*best.values()}
     kept = Counter(row[5] for row in events)
     return events, {
         name: (len(text), kept[name], len(text) - kept[name] - bad[name], bad[name]) for name, text in files.items()
