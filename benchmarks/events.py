@@ -3,9 +3,12 @@
 Shaped like Taobao's UserBehavior: a hundred events per user in nine days, one item for every 25 events, nine of ten
 events views, and about three of ten events about an item that the user has met before. Every number is a hash of the
 row's own, so that the same arguments give the same events.
+
+    python -m benchmarks.events <directory> <rows> <threads>
 """
 
 import hashlib
+import sys
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -143,3 +146,7 @@ def _partition(connection: duckdb.DuckDBPyConnection, directory: Path, path: Pat
         behaviors=behaviors,
         inputs={RAW: rows},
     )
+
+
+if __name__ == "__main__":
+    publish(Path(sys.argv[1]), int(sys.argv[2]), EngineSettings(threads=int(sys.argv[3])))

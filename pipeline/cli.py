@@ -40,6 +40,7 @@ GROUPS: dict[str, dict[str, Command]] = {
     "Look around": {
         "doctor": Command("pipeline.commands.doctor:main", "Check this machine, the data directory and MLflow"),
         "models": Command("pipeline.commands.models:main", "The models and their settings"),
+        "lineage": Command("pipeline.commands.lineage:main", "Where every column comes from, as one HTML page"),
         "schema": Command("pipeline.commands.schema:main", "The JSON schema of a run's settings"),
         "simulate": Command("pipeline.simulate:main", "Write a made-up raw log of a known structure"),
     },

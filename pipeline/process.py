@@ -17,6 +17,7 @@ from typing import IO
 import psutil
 
 from hmar.errors import Interrupted, from_exit_code
+from hmar.threads import SLEEPING
 
 PID_FILE = "process.json"
 
@@ -100,9 +101,8 @@ def child_environment(environment: Mapping[str, str]) -> dict[str, str]:
     kept = {key: value for key, value in environment.items() if not key.startswith("HMAR_")}
     path = [part for part in kept.get("PYTHONPATH", "").split(os.pathsep) if part and part != str(_PACKAGES)]
     ours = {"PYTHONPATH": os.pathsep.join([str(_PACKAGES), *path]), "PYTHONUNBUFFERED": "1"}
-    # Tables that a log receives instead of a terminal need not fold at 80 columns. OpenMP's threads sleep while they
-    # wait: spinning, the default, makes a training several times slower where Airflow and others share its cores.
-    return {"COLUMNS": _LOG_COLUMNS, "OMP_WAIT_POLICY": "PASSIVE", **kept, **ours}
+    # Tables that a log receives instead of a terminal need not fold at 80 columns.
+    return {"COLUMNS": _LOG_COLUMNS, **SLEEPING, **kept, **ours}
 
 
 def stop_former(pid_file: Path, what: str) -> None:

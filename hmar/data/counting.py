@@ -31,87 +31,91 @@ def popularity(snapshot: Snapshot, split: str, behavior: int | None) -> NDArray[
     return counts.astype(np.float32)
 
 
-class PriorCounts:
-    """For any user, item and row of the event table: the user's events with the item before that row.
+class Past:
+    """The whole histories of B users, by item. Questions name a user by its row b, and an end inside its history.
 
-    One int64 per event: the mixed-radix number (user, item, place in the user's history), sorted. The predecessor of
-    (user, item, end) in it is the last event of that user with that item before ``end``, and the HBI stored with an
-    event counts up to and including it. The index is built at the first question, in chunks of users.
+    One int64 per event: the mixed-radix number (row, item, place in the history), sorted. The predecessor of
+    (row, item, end) in it is the last event of that user with that item before ``end``, and the HBI stored with an
+    event counts up to and including it.
     """
 
-    def __init__(self, snapshot: Snapshot) -> None:
-        self.snapshot = snapshot
-        lengths = np.diff(snapshot.offsets)
-        self._places = int(lengths.max(initial=0)) + 1
-        if snapshot.n_users * snapshot.n_items * self._places >= 2**63:
+    def __init__(self, snapshot: Snapshot, user: NDArray[np.integer]) -> None:
+        """
+        Args:
+            user: dense ids [B].
+
+        Raises:
+            DataError: the histories are too long, or too many, for numbers of 64 bits.
+        """
+        self._snapshot = snapshot
+        self._first, self._stop = snapshot.offsets[user], snapshot.offsets[user.astype(np.int64) + 1]
+        self._places = int((self._stop - self._first).max(initial=0)) + 1
+        if len(user) * snapshot.n_items * self._places >= 2**63:
             raise DataError(
-                f"{snapshot.path}: {snapshot.n_users} users x {snapshot.n_items} items x {self._places} events of the "
+                f"{snapshot.path}: {len(user)} users x {snapshot.n_items} items x {self._places} events of the "
                 "longest history exceed what one index holds; raise k_core or drop the users with extreme histories"
             )
 
     @cached_property
     def _keys(self) -> NDArray[np.int64]:
-        offsets = self.snapshot.offsets
-        keys = np.empty(self.snapshot.manifest.events, np.int64)
-        for users in _user_chunks(offsets):
-            rows = slice(int(offsets[users.start]), int(offsets[users.stop]))
-            chosen = np.arange(users.start, users.stop)
-            user = np.repeat(chosen, np.diff(offsets[users.start : users.stop + 1]))
-            chunk = self._key(user, self.snapshot.item[rows], np.arange(rows.start, rows.stop))
-            chunk.sort()
-            keys[rows] = chunk
+        """Made at the first question; some batches have none."""
+        index, bounds = spans(self._first, self._stop)
+        row = np.repeat(np.arange(len(self._first)), np.diff(bounds))
+        keys = self._key(row, self._snapshot.item[index]) + np.arange(len(index)) - bounds[row]
+        # The rows are in order already, which the stable sort profits from.
+        keys.sort(kind="stable")
         return keys
 
-    def _key(
-        self, user: NDArray[np.integer], item: NDArray[np.integer], row: NDArray[np.int64] | None
-    ) -> NDArray[np.int64]:
-        key: NDArray[np.int64] = (user.astype(np.int64) * self.snapshot.n_items + item) * self._places
-        return key if row is None else key + (row - self.snapshot.offsets[user])
+    def _key(self, row: NDArray[np.integer], item: NDArray[np.integer]) -> NDArray[np.int64]:
+        key: NDArray[np.int64] = (row.astype(np.int64) * self._snapshot.n_items + item) * self._places
+        return key
 
-    def lookup(
-        self, user: NDArray[np.integer], item: NDArray[np.integer], end: NDArray[np.int64]
-    ) -> NDArray[np.uint16]:
-        """Counts per behavior of user n's events with item n in rows offsets[user] : end; uint16 [N, R].
+    def lookup(self, row: NDArray[np.integer], item: NDArray[np.integer], end: NDArray[np.int64]) -> NDArray[np.uint16]:
+        """Counts per behavior of the events of row[n]'s user with item[n] before ``end[n]``; uint16 [N, R].
 
         Args:
-            user, item: dense ids [N]. end: rows of the event table [N].
+            row: indices into the users [N]. item: dense ids [N]. end: rows of the event table [N].
         """
-        counts = np.zeros((len(user), len(self.snapshot.behaviors)), np.uint16)
-        if len(self._keys) == 0:
+        counts = np.zeros((len(row), len(self._snapshot.behaviors)), np.uint16)
+        if len(row) == 0 or len(self._keys) == 0:
             return counts
-        lowest = self._key(user, item, None)
-        before = np.searchsorted(self._keys, lowest + (end - self.snapshot.offsets[user])) - 1
+        lowest, first = self._key(row, item), self._first[row]
+        before = np.searchsorted(self._keys, lowest + (end - first)) - 1
         last = self._keys[before.clip(min=0)]
         found = np.flatnonzero((before >= 0) & (last >= lowest))
-        rows = self.snapshot.offsets[user[found]] + last[found] - lowest[found]
-        counts[found] = self.snapshot.hbi[rows]
+        counts[found] = self._snapshot.hbi[first[found] + last[found] - lowest[found]]
         return counts
 
-    def distinct(
-        self, user: NDArray[np.integer], end: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """The distinct items of the histories offsets[user] : end, each with the row of its last event there.
+    def distinct(self, end: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """The distinct items of the histories up to ``end``, rows of the event table [B], each with its last event.
 
         Returns:
-            row: int64 [P], index into ``user``. item: int64 [P]. event: int64 [P], row of the event table. Sorted by
+            row: int64 [P], index into the users. item: int64 [P]. event: int64 [P], row of the event table. Sorted by
             (row, item).
         """
-        offsets = self.snapshot.offsets
-        index, bounds = spans(offsets[user], offsets[user.astype(np.int64) + 1])
-        keys = self._keys[index]
-        row = np.repeat(np.arange(len(user)), np.diff(bounds))
-        place = keys % self._places
-        item = keys // self._places - user.astype(np.int64)[row] * self.snapshot.n_items
-        event = offsets[user][row] + place
+        pair, place = np.divmod(self._keys, self._places)
+        row, item = np.divmod(pair, self._snapshot.n_items)
+        event = self._first[row] + place
         inside = event < end[row]
         row, item, event = row[inside], item[inside], event[inside]
         last = np.ones(len(row), bool)
         last[:-1] = (row[1:] != row[:-1]) | (item[1:] != item[:-1])
         return row[last], item[last], event[last]
 
+
+class PriorCounts:
+    """For any user, item and row of the event table: the user's events with the item before that row."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+
+    def of(self, user: NDArray[np.integer]) -> Past:
+        """The histories of users [B], to ask several questions about them."""
+        return Past(self.snapshot, user)
+
     def history_items(self, user: NDArray[np.integer], end: NDArray[np.int64]) -> CandidateCounts:
         """What the model needs to know of B whole histories offsets[user] : end: each (row, item) once, with counts."""
-        row, item, event = self.distinct(user, end)
+        row, item, event = self.of(user).distinct(end)
         return CandidateCounts(
             row=torch.from_numpy(row),
             item=torch.from_numpy(item),

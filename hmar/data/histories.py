@@ -102,7 +102,7 @@ def pack(
         item=torch.from_numpy(snapshot.item[rows].astype(np.int64)),
         behavior=torch.from_numpy(snapshot.behavior[rows].astype(np.int64)),
         time=torch.from_numpy(np.asarray(snapshot.time[rows])),
-        hbi=torch.from_numpy(snapshot.hbi[rows].astype(np.float32)),
+        hbi=torch.from_numpy(snapshot.hbi.take(rows, axis=0).astype(np.float32)),
         offsets=torch.from_numpy(offsets),
         asked=torch.from_numpy(np.broadcast_to(np.asarray(asked, np.int64), now.shape).copy()),
         now=torch.from_numpy(np.ascontiguousarray(now, np.int64)),

@@ -167,22 +167,22 @@ class Snapshot:
     @cached_property
     def item(self) -> NDArray[np.int32]:
         """int32 [E]."""
-        return self._array("arrays/item.npy")
+        return np.asarray(self._array("arrays/item.npy"))
 
     @cached_property
     def behavior(self) -> NDArray[np.uint8]:
         """uint8 [E]."""
-        return self._array("arrays/behavior.npy")
+        return np.asarray(self._array("arrays/behavior.npy"))
 
     @cached_property
     def time(self) -> NDArray[np.int64]:
         """int64 [E], microseconds UTC."""
-        return self._array("arrays/time.npy")
+        return np.asarray(self._array("arrays/time.npy"))
 
     @cached_property
     def hbi(self) -> NDArray[np.uint16]:
         """uint16 [E, R]."""
-        return self._array("arrays/hbi.npy")
+        return np.asarray(self._array("arrays/hbi.npy"))
 
     # -- splits ------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ MRR = 1 / r.
 import numpy as np
 from numpy.typing import NDArray
 
-from hmar.errors import SettingsError
+from hmar.errors import ModelError, SettingsError
 from hmar.evaluate.names import RANK_METRICS
 from hmar.settings import nearest
 
@@ -16,10 +16,16 @@ def of_ranks(ranks: NDArray[np.float64], metric: str) -> NDArray[np.float64]:
     """The metric's value per target, float64 [N], for ranks float64 [N].
 
     Raises:
-        SettingsError: not one of ``names.RANK_METRICS``.
+        SettingsError: not one of ``names.RANK_METRICS``. ModelError: a rank is NaN or below 1.
     """
     if metric not in RANK_METRICS:
         raise SettingsError(f"unknown metric {metric!r}{nearest(metric, list(RANK_METRICS))}")
+    impossible = np.flatnonzero(~(ranks >= 1))
+    if len(impossible):
+        raise ModelError(
+            f"{metric}: target {impossible[0]} has rank {ranks[impossible[0]]}, and ranks start at 1; "
+            "whoever made it let NaN scores through"
+        )
     if metric == "mrr":
         return 1.0 / ranks
     kind, cutoff = metric.split("@")

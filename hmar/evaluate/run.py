@@ -28,6 +28,7 @@ from hmar.evaluate.names import tracked
 from hmar.evaluate.settings import EvaluateSettings
 from hmar.evaluate.summary import summarize
 from hmar.export import FILES, LoadedModel, load
+from hmar.threads import limit_threads
 from hmar.train.directory import read_record
 
 Advance = Callable[[str, int, int], None]
@@ -116,7 +117,7 @@ def _judge(
     started = time.monotonic()
     device = choose_device(settings.device)
     if settings.threads:
-        torch.set_num_threads(settings.threads)
+        limit_threads(settings.threads)
     model = adapt(loaded, snapshot).to(device)
     prior = PriorCounts(snapshot)
     metrics: dict[str, float] = {}

@@ -1,71 +1,156 @@
 """Cross-entropy over the whole catalog, exact, without ever holding the T x V matrix of logits.
 
-Tokens go through in chunks, and the gradient of a chunk is taken while its probabilities are at hand, so that nothing
-of size V per token outlives its chunk and nothing is computed twice.
+Positions go through in chunks, and the gradient of a chunk is taken while its probabilities are at hand, so that
+nothing of size V per position outlives its chunk and nothing is computed twice.
+
+Where an item's vector depends on how often the user has done what with it, o_j(c) = o_j(0) + c C (HMAR's step 4, the
+asked behavior's one included), the score of item j at position t is
+
+    <h_t, o_j(c_tj + 1_b)> = <h_t, o_j(0)> + <C h_t, c_tj> + <C h_t, 1_b>
+
+The first term is the dense product, the second is zero except for the items of the user's own history, which are
+corrected in place, and the third is the same for all items, so that the softmax does not see it.
 """
 
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-from hmar.errors import SettingsError
+from hmar.data.count_runs import CountRuns
 from hmar.models.base import Encoder, TrainingBatch
 
-CHUNK_BYTES = 2**20
+CPU_CHUNK_BYTES = 2**20
 """Logits of one chunk: what a core's cache holds, which the passes over them are two to three times faster for."""
+CUDA_CHUNK_BYTES = 2**28
 MIN_ROWS = 64
-"""Tokens of a chunk at least, so that the products stay products of matrices where the catalog is large."""
+"""Positions of a chunk at least, so that the products stay products of matrices where the catalog is large..."""
+MOST_BYTES = 2**28
+"""...unless so many logits take more than this."""
 
 
 class CrossEntropy:
-    """mean_t( -w_t log softmax_j(<h_t, o_j>) at the next item ), w from ``position_weights``."""
+    """mean_t( -w_t log softmax_j(s_j) at the next item )."""
 
     uses_negatives = False
 
+    def __init__(self, chunk_mb: float | None = None) -> None:
+        """
+        Args:
+            chunk_mb: logits held at once, MiB, but one position's at least; None chooses by device.
+        """
+        self.chunk_mb = chunk_mb
+
     def __call__(self, encoder: Encoder, states_TD: Tensor, batch: TrainingBatch) -> Tensor:
-        if encoder.uses_hbi:
-            raise SettingsError(
-                f"loss: cross_entropy needs item vectors that are the same at every position, and those of "
-                f"{type(encoder).__name__} depend on each user's counts; use bce"
-            )
         catalog = torch.arange(encoder.vocabulary.items, device=states_TD.device)
         weights_T = encoder.position_weights(batch)
         if weights_T is None:
             weights_T = states_TD.new_ones(len(states_TD))
-        vectors_VD = encoder.item_vectors(catalog, None)
-        loss: Tensor = _Fused.apply(states_TD, vectors_VD, batch.next_item, weights_T / len(states_TD))
+        never_R = per_count_TR = None
+        if encoder.uses_hbi:
+            assert batch.count_runs is not None, "an encoder that uses counts needs the batch's count runs"
+            never_R = states_TD.new_zeros(1, len(encoder.vocabulary.behaviors))
+            per_count_TR = states_TD @ encoder.count_vectors().T
+        vectors_VD = encoder.item_vectors(catalog, never_R)
+        loss: Tensor = _Fused.apply(
+            states_TD,
+            vectors_VD,
+            per_count_TR,
+            batch.next_item,
+            _wide(weights_T) / len(states_TD),
+            batch.count_runs,
+            self.rows(vectors_VD),
+        )
         return loss
+
+    def rows(self, vectors_VD: Tensor) -> int:
+        """Positions of one chunk."""
+        each = len(vectors_VD) * max(vectors_VD.element_size(), 4)
+        if self.chunk_mb is not None:
+            return max(1, int(self.chunk_mb * 2**20) // each)
+        wanted = CUDA_CHUNK_BYTES if vectors_VD.is_cuda else CPU_CHUNK_BYTES
+        return max(1, wanted // each, min(MIN_ROWS, MOST_BYTES // each))
 
 
 class _Fused(torch.autograd.Function):
-    """sum_t w_t ( logsumexp_j <h_t, o_j> - <h_t, o_target> ) with its gradients made in the forward pass."""
+    """sum_t w_t ( logsumexp_j l_tj - l_t,target ), l_tj = <h_t, o_j> + <g_t, c_tj>, with its gradients made in the
+    forward pass. In float32 at least; under bfloat16 autocast on CUDA the products take bfloat16 and give float32."""
 
     @staticmethod
-    def forward(ctx: Any, states_TD: Tensor, vectors_VD: Tensor, target_T: Tensor, weights_T: Tensor) -> Tensor:
-        rows = max(MIN_ROWS, CHUNK_BYTES // (vectors_VD.element_size() * len(vectors_VD)))
-        wanted = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
-        states_gradient = torch.empty_like(states_TD) if wanted else None
-        vectors_gradient = torch.zeros_like(vectors_VD) if wanted else None
-        total = states_TD.new_zeros(())
-        for start in range(0, len(states_TD), rows):
-            part = slice(start, start + rows)
-            h, target, weight = states_TD[part], target_T[part, None], weights_T[part, None]
-            logits = h @ vectors_VD.T
-            norm = logits.logsumexp(-1, keepdim=True)
-            total += (weight * (norm - logits.gather(1, target))).sum()
-            if states_gradient is None or vectors_gradient is None:
-                continue
-            gradient = logits.sub_(norm).exp_()
-            gradient.scatter_add_(1, target, torch.full_like(weight, -1.0))
-            gradient *= weight
-            states_gradient[part] = gradient @ vectors_VD
-            vectors_gradient.addmm_(gradient.T, h)
-        ctx.save_for_backward(states_gradient, vectors_gradient)
+    def forward(
+        ctx: Any,
+        states_TD: Tensor,
+        vectors_VD: Tensor,
+        per_count_TR: Tensor | None,
+        target_T: Tensor,
+        weights_T: Tensor,
+        runs: CountRuns | None,
+        rows: int,
+    ) -> Tensor:
+        device = states_TD.device.type
+        narrow = (
+            device == "cuda"
+            and torch.is_autocast_enabled(device)
+            and torch.get_autocast_dtype(device) == torch.bfloat16
+        )
+        wanted = any(ctx.needs_input_grad[:3])
+        ctx.dtypes = [None if x is None else x.dtype for x in (states_TD, vectors_VD, per_count_TR)]
+        with torch.autocast(device, enabled=False):
+            h_TD, o_VD = _wide(states_TD), _wide(vectors_VD)
+            g_TR = None if per_count_TR is None else _wide(per_count_TR)
+            weights_T = weights_T.to(h_TD.dtype)
+            product = _narrow_product if narrow else torch.mm
+            o_factor_VD = o_VD.bfloat16() if narrow else o_VD
+            total = h_TD.new_zeros(())
+            grad_h_TD = torch.empty_like(h_TD) if wanted else None
+            grad_o_VD = torch.zeros_like(o_VD) if wanted else None
+            grad_g_TR = None if g_TR is None or not wanted else torch.zeros_like(g_TR)
+            for start in range(0, len(h_TD), rows):
+                part = slice(start, start + rows)
+                h, target, weight = h_TD[part], target_T[part], weights_T[part]
+                logits = product(h, o_factor_VD.T)
+                if g_TR is not None and runs is not None:
+                    near = runs.positions(start, start + len(h))
+                    row, run = near.cells()
+                    cell, counts = row * len(o_VD) + near.item[run], near.counts[run].to(h.dtype)
+                    logits.view(-1).index_add_(0, cell, (g_TR[part][row] * counts).sum(-1))
+                of_target = logits.gather(1, target[:, None])[:, 0]
+                highest = logits.amax(-1)
+                odds = logits.sub_(highest[:, None]).exp_()
+                norm = odds.sum(-1)
+                total += (weight * (norm.log() + highest - of_target)).sum()
+                if grad_h_TD is None or grad_o_VD is None:
+                    continue
+                # The gradient of the logits is scale * odds, less the weight at the target.
+                scale = weight / norm
+                grad_h_TD[part] = product(odds, o_factor_VD) * scale[:, None] - weight[:, None] * o_VD[target]
+                _add_product(grad_o_VD, odds.T, h * scale[:, None], narrow)
+                grad_o_VD.index_add_(0, target, h * weight[:, None], alpha=-1)
+                if grad_g_TR is not None:
+                    here = odds.view(-1)[cell] * scale[row] - weight[row] * (near.item[run] == target[row])
+                    grad_g_TR[part].index_add_(0, row, here[:, None] * counts)
+        ctx.save_for_backward(grad_h_TD, grad_o_VD, grad_g_TR)
         return total
 
     @staticmethod
-    def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
-        states_gradient, vectors_gradient = ctx.saved_tensors
+    @once_differentiable
+    def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor | None, ...]:
         (scale,) = outputs
-        return scale * states_gradient, scale * vectors_gradient, None, None
+        made = zip(ctx.saved_tensors, ctx.dtypes, strict=True)
+        return (*(None if gradient is None else (scale * gradient).to(dtype) for gradient, dtype in made), *[None] * 4)
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+
+
+def _narrow_product(a: Tensor, b: Tensor) -> Tensor:
+    return torch.mm(a.bfloat16(), b.bfloat16(), out_dtype=torch.float32)
+
+
+def _add_product(total: Tensor, a: Tensor, b: Tensor, narrow: bool) -> None:
+    if narrow:
+        total += _narrow_product(a, b)
+    else:
+        total.addmm_(a, b)

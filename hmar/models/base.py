@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from hmar.data.count_runs import CountRuns
 from hmar.data.histories import Histories
 from hmar.data.snapshot import Snapshot
 from hmar.settings import Section
@@ -103,10 +104,12 @@ class TrainingBatch:
     Attributes:
         histories: the inputs, T tokens; ``asked`` and ``now`` are of the last target and unused in training.
         next_item: int64 [T]. next_behavior: int64 [T]. next_hbi: float32 [T, R], counts that include the target event.
-        negatives: int64 [T, N]; N is 0 where the loss needs none.
+        negatives: int64 [T, N], or [N] where all positions share them; N is 0 where the loss needs none.
         negative_hbi: float32 [T, N, R]: counts so far of the *negative* item in the same user's history, plus one for
-            next_behavior: the same rule as for the true item.
+            next_behavior: the same rule as for the true item. Empty where negatives are shared.
         user: int64 [B], dense ids, to name the users of a bad batch.
+        negative_log_q: float32, of the negatives' shape: the log of the probability with which each was drawn.
+        count_runs: the counts of all items at every position, for losses that score the same items everywhere.
     """
 
     histories: Histories
@@ -116,10 +119,12 @@ class TrainingBatch:
     negatives: Tensor
     negative_hbi: Tensor
     user: Tensor
+    negative_log_q: Tensor | None = None
+    count_runs: CountRuns | None = None
 
     def to(self, device: torch.device) -> "TrainingBatch":
-        values: dict[str, Any] = {name: getattr(self, name).to(device) for name in self.__dataclass_fields__}
-        return TrainingBatch(**values)
+        values: dict[str, Any] = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return TrainingBatch(**{name: None if value is None else value.to(device) for name, value in values.items()})
 
 
 class Encoder(Recommender):
@@ -139,6 +144,11 @@ class Encoder(Recommender):
     @abstractmethod
     def item_vectors(self, item: Tensor, hbi: Tensor | None) -> Tensor:
         """o_j, [..., D], for item int64 [...] and hbi float32 [..., R], which may be broadcast along items."""
+
+    def count_vectors(self) -> Tensor:
+        """What one count per behavior adds to any item's vector, C [R, D]: o_j(c) = o_j(0) + c C. Asked for only where
+        ``uses_hbi``; what makes a score linear in the counts, and the whole catalog's scores one product."""
+        raise NotImplementedError(f"{type(self).__name__} uses counts and does not say how they enter")
 
     def auxiliary_loss(self, states_TD: Tensor, batch: TrainingBatch) -> Tensor | None:
         """A further loss term on the states (HMAR's behavior head), already weighted; None where there is none."""

@@ -150,9 +150,16 @@ class HMAR(Encoder):
             fused: Tensor = self.fuse(item_D)
             return fused
         of_item, of_counts = self.fuse.weight.chunk(2, dim=1)
-        weight = of_counts @ self.counts.weight * self.counted
         bias = of_counts @ self.counts.bias + self.fuse.bias
-        return linear(item_D, of_item) + linear(hbi_R, weight, bias)
+        return linear(item_D, of_item) + linear(hbi_R, self._per_count(), bias)
+
+    def count_vectors(self) -> Tensor:
+        return self._per_count().T
+
+    def _per_count(self) -> Tensor:
+        """W_2 W_c, [D, R]."""
+        assert self.counts is not None
+        return self.fuse.weight.chunk(2, dim=1)[1] @ self.counts.weight * self.counted
 
     def position_weights(self, batch: TrainingBatch) -> Tensor | None:
         return self.alpha[batch.next_behavior] if self.config.alpha else None

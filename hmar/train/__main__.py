@@ -1,11 +1,14 @@
-"""``python -m hmar.train --model hmar --snapshot DIR --out DIR ...``: see ``--help``."""
+"""``python -m hmar.train --model hmar --snapshot DIR --out DIR ...``: see ``--help``.
+
+On N GPUs, or in N processes: ``torchrun --nproc-per-node N -m hmar.train ...``, everything else the same.
+"""
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 
 from hmar.errors import HmarError
+from hmar.threads import sleep_while_waiting
 from hmar.train.settings import TrainSettings
 from hmar.train.signals import StopSignal
 
@@ -14,14 +17,18 @@ def main(arguments: Sequence[str]) -> int:
     """Train; returns the exit code (:mod:`hmar.errors`). An error is one line on stderr, its traceback in train.log."""
     stop = StopSignal()
     stop.install()
-    # Read when torch is imported, below. By default waiting threads spin: with one process more than there are cores,
-    # the spinning of each takes the time of the others' work, and training is several times slower.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    sleep_while_waiting()
     try:
         settings = parse(arguments)
-        from hmar.train.session import train
+        from hmar.train.ranks import Ranks
+        from hmar.train.session import follow, train
 
-        train(settings, stop)
+        ranks = Ranks.of_environment()
+        with ranks.joined():
+            if ranks.first:
+                train(settings, stop, ranks)
+            else:
+                follow(settings, stop, ranks)
     except HmarError as error:
         return _failed(error)
     except Exception as error:

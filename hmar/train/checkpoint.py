@@ -20,13 +20,21 @@ from hmar.train.log import LOGGER
 _NAME = re.compile(r"^(\d{9})\.([0-9a-f]{16})\.pt$")
 _DIGEST = 16
 
+DAMAGED = ".damaged"
+"""What a checkpoint that was passed over is called besides its name."""
+
 
 class Checkpoints:
-    """The checkpoints of one training, the newest ``keep`` of them."""
+    """The checkpoints of one training, the newest ``keep`` of them.
+
+    Attributes:
+        loaded: name of the file that :meth:`load` took; None where there was none.
+    """
 
     def __init__(self, directory: Path, keep: int) -> None:
         self.directory = directory
         self.keep = keep
+        self.loaded: str | None = None
 
     def save(self, step: int, state: dict[str, Any]) -> Path:
         """Write the state after ``step`` optimizer steps; it is there whole or not at all.
@@ -57,32 +65,56 @@ class Checkpoints:
             return None
         sweep(self.directory)
         found = self._newest_first()
+        refused: dict[Path, str] = {}
         for path in found:
-            state = _read(path)
-            if state is not None:
-                return state
-            warn(f"{path}: damaged checkpoint passed over")
-        if found:
+            try:
+                state = self.read(path.name)
+            except DataError as error:
+                refused[path] = str(error)
+                warn(f"{error}; passed over")
+                continue
+            for damaged in refused:  # out of the way of the next ones: it would count among the newest
+                damaged.rename(f"{damaged}{DAMAGED}")
+            self.loaded = path.name
+            return state
+        if refused:
             raise DataError(
-                f"{self.directory}: every checkpoint is damaged; delete the directory to train from the start"
+                f"{self.directory}: every checkpoint is damaged; delete the directory to train from the start "
+                f"(the newest: {next(iter(refused.values()))})"
             )
         return None
+
+    def read(self, name: str) -> dict[str, Any]:
+        """The content of one checkpoint, on the CPU.
+
+        Raises:
+            DataError: it is not there, is damaged, or holds what is no tensor, number, text, list or dict: a pickle can
+            ask for any call, and none is made.
+        """
+        path = self.directory / name
+        try:
+            whole = _whole(path)
+        except OSError as error:
+            raise DataError(f"{path}: unreadable checkpoint ({error.strerror})") from None
+        if not whole:
+            raise DataError(f"{path}: damaged checkpoint")
+        try:
+            state: Any = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch raises what its parser meets, and its words advise to trust the file
+            LOGGER.debug("%s: %s", path, error)
+            state = None
+        if not isinstance(state, dict):
+            raise DataError(f"{path}: refused checkpoint, it is not tensors, numbers and text alone; nothing was run")
+        return state
 
     def _newest_first(self) -> list[Path]:
         named = [path for path in self.directory.glob("*.pt") if _NAME.match(path.name)]
         return sorted(named, key=lambda path: (path.name[:9], path.stat().st_mtime_ns), reverse=True)
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def _whole(path: Path) -> bool:
     match = _NAME.match(path.name)
-    if match is None or _digest(path) != match.group(2):
-        return None
-    try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whole, and yet not ours: torch raises what its parser meets
-        LOGGER.debug("%s: %s", path, error)
-        return None
-    return state
+    return match is not None and _digest(path) == match.group(2)
 
 
 def _digest(path: Path) -> str:

@@ -1,25 +1,27 @@
-"""Device, precision and threads: decided here and nowhere else."""
+"""Device, precision and threads of a training."""
 
 import logging
-import os
 from typing import TYPE_CHECKING
 
 import torch
 
 from hmar.errors import SettingsError
+from hmar.threads import available_cores, limit_threads
+from hmar.train.ranks import Ranks
 from hmar.train.settings import TrainSettings
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 
-def set_up(settings: TrainSettings) -> torch.device:
-    """Set the threads of this process and choose its device.
+def set_up(settings: TrainSettings, ranks: Ranks | None = None) -> torch.device:
+    """Set the threads of this process and choose its device: with several processes on a machine, one GPU for each.
 
     Raises:
         SettingsError: a device that is not there, or a precision it does not have.
     """
-    torch.set_num_threads(settings.threads or available_cores())
+    ranks = ranks or Ranks()
+    limit_threads(settings.threads or max(1, available_cores() // ranks.local_size))
     device = settings.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -27,23 +29,28 @@ def set_up(settings: TrainSettings) -> torch.device:
         raise SettingsError("device: 'cuda' is not available here; use auto or cpu")
     if device == "cpu" and settings.precision == "16-mixed":
         raise SettingsError("precision: 16-mixed needs a GPU; use 32 or bf16-mixed")
-    return torch.device(device)
+    if device == "cpu" or ranks.alone:
+        return torch.device(device)
+    if ranks.local_size > torch.cuda.device_count():
+        raise SettingsError(
+            f"device: {ranks.local_size} processes on this machine and {torch.cuda.device_count()} GPUs; "
+            "start as many processes as GPUs, or use cpu"
+        )
+    torch.cuda.set_device(ranks.local)
+    return torch.device("cuda", ranks.local)
 
 
 def make_fabric(settings: TrainSettings, device: torch.device) -> "Fabric":
-    """Lightning Fabric on ``device``: precision and, one day, more devices than one. Its import takes seconds."""
+    """Lightning Fabric on ``device``, for its precision; how processes work together is :mod:`hmar.train.ranks`. Its
+    import takes seconds."""
     from lightning_fabric import Fabric
 
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     precision = "32-true" if settings.precision == "32" else settings.precision
-    fabric = Fabric(accelerator=device.type, devices=1, precision=precision)
+    devices = 1 if device.index is None else [device.index]
+    fabric = Fabric(accelerator=device.type, devices=devices, precision=precision)
     fabric.launch()
     return fabric
-
-
-def available_cores() -> int:
-    """Cores this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def device_label(device: torch.device) -> str:

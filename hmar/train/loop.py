@@ -3,12 +3,15 @@
 Everything that determines the next step (weights, moments, learning rate, random state, position, losses so far, early
 stopping) is in the checkpoint, and the batches are functions of (seed, epoch, step): on the CPU an interrupted
 training ends in the very bits of an uninterrupted one.
+
+With several processes (:mod:`hmar.train.ranks`) every one runs this loop, on its share of each batch; what is done
+between two of their agreements depends on nothing but what they agreed on.
 """
 
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -17,23 +20,25 @@ import torch
 
 from hmar.atomic import write_json
 from hmar.data.batches import TrainingData
-from hmar.errors import Interrupted, ModelError
+from hmar.errors import DataError, Interrupted, ModelError
 from hmar.losses import Loss
-from hmar.models.base import Encoder
+from hmar.models.base import Encoder, TrainingBatch
 from hmar.train.checkpoint import Checkpoints
 from hmar.train.directory import TrainingDirectory
 from hmar.train.early_stopping import EarlyStopping
 from hmar.train.engine import make_fabric
+from hmar.train.gradients import Gradients
 from hmar.train.optimizer import make_optimizer, make_schedule
 from hmar.train.prefetch import prefetch
 from hmar.train.progress import Reporter
+from hmar.train.ranks import Ranks
 from hmar.train.settings import TrainSettings
 from hmar.train.signals import StopSignal
-from hmar.train.step import Box, TrainingStep
+from hmar.train.step import TrainingStep
 from hmar.train.validation import SELECT_ON
 from hmar.train.weights import save_weights
 
-CHECKPOINT_FORMAT = 1
+CHECKPOINT_FORMAT = 2
 
 
 @dataclass
@@ -61,6 +66,7 @@ class Trainer:
         validate: judges the model as it is and returns metrics, :data:`SELECT_ON` among them; None where the split has
             no validation targets.
         on_epoch: called after each epoch with :attr:`history`, whose rows it may log. Its time is not training time.
+        ranks: the processes of this training; the first of them calls ``validate`` and ``on_epoch``, writes and tells.
     """
 
     def __init__(
@@ -76,8 +82,10 @@ class Trainer:
         stop: StopSignal,
         validate: Callable[[], Mapping[str, float]] | None,
         on_epoch: Callable[[list[dict[str, Any]]], None],
+        ranks: Ranks | None = None,
     ) -> None:
         self.settings, self.model, self.data = settings, model, data
+        self.ranks = ranks or Ranks()
         self.fabric = fabric = make_fabric(settings, device)
         self.directory, self.reporter, self.stop = directory, reporter, stop
         self.validate, self.on_epoch = validate, on_epoch
@@ -88,6 +96,7 @@ class Trainer:
         self._raw_optimizer = make_optimizer(settings, model, fabric.device.type)
         self._schedule = make_schedule(settings, self._raw_optimizer)
         self._step, self._optimizer = fabric.setup(TrainingStep(model, loss), self._raw_optimizer)
+        self._gradients = Gradients(fabric, self._step, reporter.warn)
         self._losses = torch.zeros(data.steps, device=fabric.device)
         self._checked = 0
         self._saved_at = time.monotonic()
@@ -101,6 +110,7 @@ class Trainer:
         Raises:
             Interrupted: a signal came; a checkpoint was written. ModelError: the loss is not finite.
         """
+        self.ranks.equalize([*self.model.parameters(), *self.model.buffers()])
         with self.stop.deferred():
             while not self.finished:
                 if self._validation_due:
@@ -127,34 +137,38 @@ class Trainer:
     def _epoch(self) -> None:
         cursor, data = self.cursor, self.data
         self.model.train()
-        device = self.fabric.device
-        with prefetch(data.batches(cursor.epoch, cursor.step)) as batches:
+        with prefetch(self._shares(cursor.epoch, cursor.step)) as batches:
             started = time.monotonic()
-            for batch in batches:
-                loss = self._step(Box(batch.to(device)))
+            for batch, positions in batches:
                 self._optimizer.zero_grad()
-                self.fabric.backward(loss)
+                self.ranks.seed(self.settings.seed, cursor.epoch, cursor.step)
+                loss = self._gradients.of(batch, positions, f"epoch {cursor.epoch + 1}, step {cursor.step + 1}")
+                loss = self.ranks.add_up(list(self.model.parameters()), loss)
                 if self.settings.clip is not None:
                     self.fabric.clip_gradients(
                         self._step, self._optimizer, max_norm=self.settings.clip, error_if_nonfinite=False
                     )
                 self._optimizer.step()
                 self._schedule.step()
-                self._losses[cursor.step] = loss.detach()
-                cursor.tokens.append(len(batch.next_item))
+                self._losses[cursor.step] = loss
+                cursor.tokens.append(positions)
                 cursor.step += 1
                 cursor.total += 1
                 now = time.monotonic()
                 cursor.seconds += now - started
-                self._speed.add(len(batch.next_item), now - started)
+                self._speed.add(positions, now - started)
                 started = now
                 if self.reporter.due():
                     self._report()
                 if cursor.step < data.steps:
-                    if now - self._saved_at >= self.settings.checkpoint_seconds:
-                        self.save()
+                    self._save_if_due()
                     self._obey_signal()
         self._close_epoch()
+
+    def _shares(self, epoch: int, start: int) -> Iterator[tuple[TrainingBatch, int]]:
+        """This process's users of each batch of the epoch from step ``start`` on, and the whole batch's positions."""
+        for batch in self.data.batches(epoch, start):
+            yield self.ranks.share(batch), len(batch.next_item)
 
     def _close_epoch(self) -> None:
         cursor = self.cursor
@@ -177,27 +191,34 @@ class Trainer:
 
     def _judge(self) -> None:
         """Evaluate; the weights are kept if they are the best so far."""
-        assert self.validate is not None
-        if time.monotonic() - self._saved_at >= self.settings.checkpoint_seconds:
-            self.save()
+        self._save_if_due()
         self._obey_signal()
         started = time.monotonic()
-        try:
-            with self.stop.immediate():
-                metrics = dict(self.validate())
-        except Interrupted:
-            raise self._saved_interruption() from None
+        metrics = self.ranks.told(self._validated() if self.ranks.first else None)
+        if metrics is None:
+            raise self._saved_interruption()
         row = self.history[-1]
         row["validation"], row["validation_seconds"] = metrics, time.monotonic() - started
         row["at"] = time.time()
         improved = self.stopping.update(self.cursor.epoch, metrics[SELECT_ON])
-        if improved:
+        if improved and self.ranks.first:
             save_weights(self.model, self.directory.best, self.cursor.epoch)
         self.cursor.judged = self.cursor.epoch
+
+    def _validated(self) -> dict[str, float] | None:
+        """The metrics; None where a signal came in between."""
+        assert self.validate is not None
+        try:
+            with self.stop.immediate():
+                return dict(self.validate())
+        except Interrupted:
+            return None
 
     def _after_epoch(self) -> None:
         """Save, then tell: what is told was saved."""
         self.save()
+        if not self.ranks.first:
+            return
         row = self.history[-1]
         text = f"epoch {row['epoch']}/{self.settings.max_epochs} loss {row['loss']:.4f}"
         text += f" {row['tokens'] / max(row['seconds'], 1e-9):,.0f} tokens/s {row['seconds']:.1f} s"
@@ -211,7 +232,7 @@ class Trainer:
         self.on_epoch(self.history)
 
     def _obey_signal(self) -> None:
-        if self.stop.requested:
+        if self.ranks.any(self.stop.requested):
             raise self._saved_interruption()
 
     def _saved_interruption(self) -> Interrupted:
@@ -243,35 +264,48 @@ class Trainer:
         bad = torch.nonzero(~torch.isfinite(losses)).flatten()
         if len(bad):
             first = int(bad[0])
-            self._refuse(start + first, float(losses[first]))
+            self._refuse(self.cursor.epoch, start + first, f"loss is {float(losses[first])} at")
         return losses
 
-    def _refuse(self, step: int, loss: float) -> None:
+    def _check_weights(self) -> None:
+        """
+        Raises:
+            ModelError: a weight is not finite, because a gradient of the last step was not, though its loss was.
+        """
+        for name, weight in self.model.named_parameters():
+            if not bool(weight.isfinite().all()):
+                epoch, step = divmod(self.cursor.total - 1, self.data.steps)
+                self._refuse(epoch, step, f"{name} is not finite after")
+
+    def _refuse(self, epoch: int, step: int, what: str) -> None:
         size = self.data.batch_size
-        users = self.data.epoch(self.cursor.epoch)[step * size : (step + 1) * size]
+        users = self.data.epoch(epoch)[step * size : (step + 1) * size]
         ids = self.data.snapshot.users.column("user_id").take(users).to_pylist()
-        content = {
-            "epoch": self.cursor.epoch + 1,
-            "step": step + 1,
-            "loss": str(loss),
-            "users": [int(user) for user in users],
-            "user_ids": ids,
-        }
-        write_json(self.directory.bad_batch, content)
+        where = f"epoch {epoch + 1}, step {step + 1}"
+        if self.ranks.first:
+            content = {"epoch": epoch + 1, "step": step + 1, "reason": f"{what} {where}"}
+            write_json(self.directory.bad_batch, {**content, "users": users.tolist(), "user_ids": ids})
         raise ModelError(
-            f"loss is {loss} at epoch {self.cursor.epoch + 1}, step {step + 1}; its users are in "
-            f"{self.directory.bad_batch}; lower lr, set clip, or look at these users' events"
+            f"{what} {where}; its users are in {self.directory.bad_batch}; "
+            "lower lr, set clip, or look at these users' events"
         )
 
     # -- state ---------------------------------------------------------------------------------------------------
+
+    def _save_if_due(self) -> None:
+        if time.monotonic() - self._saved_at >= self.settings.checkpoint_seconds:
+            self.save()
 
     def save(self) -> None:
         """Write a checkpoint of now, and history.json for readers.
 
         Raises:
-            ModelError: a loss since the last look is not finite, so the weights are not worth keeping.
+            ModelError: a loss since the last look, or a weight, is not finite, so this is not worth keeping.
         """
+        if not self.ranks.first:
+            return
         losses = self._checked_losses(0)
+        self._check_weights()
         cuda = torch.cuda.get_rng_state(self.fabric.device) if self.fabric.device.type == "cuda" else None
         self.checkpoints.save(
             self.cursor.total,
@@ -283,6 +317,7 @@ class Trainer:
                 "precision": self.fabric.strategy.precision.state_dict(),
                 "random": {"cpu": torch.get_rng_state(), "cuda": cuda},
                 "cursor": asdict(self.cursor),
+                "users_per_pass": self._gradients.users,
                 "losses": losses,
                 "stopping": self.stopping.state_dict(),
                 "history": json.dumps(self.history),
@@ -294,12 +329,22 @@ class Trainer:
     def restore(self) -> bool:
         """Continue from the newest whole checkpoint; False where there is none.
 
+        With several processes all of them read the one that the first finds, so ``out`` has to be theirs in common.
+
         Raises:
-            DataError: every checkpoint is damaged.
+            DataError: every checkpoint is damaged, or of another version of this code.
         """
-        state = self.checkpoints.load(self.reporter.warn)
-        if state is None:
+        state = self.checkpoints.load(self.reporter.warn) if self.ranks.first else None
+        name = self.ranks.told(self.checkpoints.loaded)
+        if name is None:
             return False
+        if state is None:
+            state = self.checkpoints.read(name)
+        if state.get("format") != CHECKPOINT_FORMAT:
+            raise DataError(
+                f"{self.checkpoints.directory / name}: format {state.get('format')}, this code reads "
+                f"{CHECKPOINT_FORMAT}; finish the training with the version that began it, or delete the directory"
+            )
         self.model.load_state_dict(state["model"])
         self._raw_optimizer.load_state_dict(state["optimizer"])
         self._schedule.load_state_dict(state["schedule"])
@@ -308,6 +353,7 @@ class Trainer:
         if state["random"]["cuda"] is not None and self.fabric.device.type == "cuda":
             torch.cuda.set_rng_state(state["random"]["cuda"], self.fabric.device)
         self.cursor = Cursor(**state["cursor"])
+        self._gradients.users = state["users_per_pass"]
         self._losses[: self.cursor.step] = state["losses"].to(self.fabric.device)
         self.stopping.load_state_dict(state["stopping"])
         self.history = json.loads(state["history"])

@@ -1,14 +1,15 @@
 """One training from settings to an exported, logged model; every part of it may be cut off and is repeated or kept."""
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+from rich.console import Console
 
 from hmar import export
 from hmar.atomic import sweep, write_json
-from hmar.data.batches import TrainingData
 from hmar.data.counting import PriorCounts
 from hmar.data.snapshot import Snapshot
 from hmar.errors import HmarError, Interrupted, ModelError, ServiceError
@@ -20,19 +21,27 @@ from hmar.tracking import plots
 from hmar.tracking.dataset import snapshot_input
 from hmar.tracking.environment import environment_tags
 from hmar.tracking.run import Point, TrackedRun, flatten
+from hmar.train.data import training_data
 from hmar.train.directory import RunRecord, TrainingDirectory
 from hmar.train.engine import device_label, set_up
+from hmar.train.gradients import out_of_memory
 from hmar.train.log import LOGGER, log_to
 from hmar.train.progress import Reporter
+from hmar.train.ranks import Ranks
 from hmar.train.record import EpochLog
 from hmar.train.settings import TrainSettings
 from hmar.train.signals import StopSignal
 from hmar.train.validation import SELECT_ON, validation
 from hmar.train.weights import load_weights, save_weights
 
+if TYPE_CHECKING:
+    from hmar.train.loop import Trainer
 
-def train(settings: TrainSettings, stop: StopSignal) -> RunRecord:
+
+def train(settings: TrainSettings, stop: StopSignal, ranks: Ranks | None = None) -> RunRecord:
     """Train, or continue, or find it finished; then ``out`` holds the exported model and MLflow the run.
+
+    With several processes this is the part of the first; :func:`follow` is that of the others.
 
     Raises:
         SettingsError: ``out`` holds another training, or the device is not there. DataError: no such snapshot or split.
@@ -40,6 +49,7 @@ def train(settings: TrainSettings, stop: StopSignal) -> RunRecord:
         Interrupted: a signal came, a checkpoint was written. ModelError: the loss is not finite, or memory is short.
         BusyError: another process trains in ``out``. StorageError: the disk refused.
     """
+    ranks = ranks or Ranks()
     directory = TrainingDirectory(settings.out.absolute())
     with directory.lock(), log_to(directory.log), _logged():
         snapshot = Snapshot(settings.snapshot)
@@ -48,11 +58,60 @@ def train(settings: TrainSettings, stop: StopSignal) -> RunRecord:
         with Reporter(settings.log_seconds, settings.max_epochs) as reporter:
             if record.status == "finished" and directory.model.is_dir():
                 reporter.say(f"{directory.root}: finished before; nothing to do")
+                ranks.told(False)
                 return record
             sweep(directory.root)
             with _ends_in(directory, record):
-                _Session(settings, stop, directory, snapshot, record, reporter).run()
+                _Session(settings, stop, directory, snapshot, record, reporter, ranks).run()
     return record
+
+
+def follow(settings: TrainSettings, stop: StopSignal, ranks: Ranks) -> None:
+    """Compute this process's share of a training that the first process leads; write nothing but a log.
+
+    Raises:
+        Interrupted: a signal came to any of the processes, or another one ended. DataError, ModelError: as the first.
+    """
+    directory = TrainingDirectory(settings.out.absolute())
+    if not ranks.told():
+        return
+    log = directory.log.with_suffix(f".{ranks.rank}.log")
+    with log_to(log), _logged(), Reporter(math.inf, settings.max_epochs, Console(quiet=True)) as reporter:
+        snapshot = Snapshot(settings.snapshot)
+        device = set_up(settings, ranks)
+        model = _build(settings, snapshot)
+        assert isinstance(model, Encoder)
+        model.to(device)
+        trainer = _make_trainer(
+            settings,
+            snapshot,
+            model,
+            device=device,
+            directory=directory,
+            reporter=reporter,
+            stop=stop,
+            ranks=ranks,
+            on_epoch=lambda history: None,
+        )
+        trainer.restore()
+        trainer.fit()
+
+
+def _build(settings: TrainSettings, snapshot: Snapshot) -> Recommender:
+    """The model with its first weights, which follow from the seed alone."""
+    torch.manual_seed(settings.seed)
+    kind = model_class(settings.model)
+    return kind(kind.Config.parse(settings.config, "config"), Vocabulary.of(snapshot))
+
+
+def _make_trainer(settings: TrainSettings, snapshot: Snapshot, model: Encoder, **parts: Any) -> "Trainer":
+    """``parts``: see :class:`hmar.train.loop.Trainer`."""
+    from hmar.train.loop import Trainer  # Lightning takes seconds to import, and rules do without it
+
+    loss = loss_function(settings.loss, **settings.loss_options)
+    data = training_data(settings, snapshot, model, loss)
+    validate = validation(model, snapshot, settings.split, settings.max_length, data.prior)
+    return Trainer(settings, model, loss, data, validate=validate, **parts)
 
 
 class _Session:
@@ -66,11 +125,12 @@ class _Session:
         snapshot: Snapshot,
         record: RunRecord,
         reporter: Reporter,
+        ranks: Ranks,
     ) -> None:
-        self.settings, self.stop, self.directory = settings, stop, directory
+        self.settings, self.stop, self.directory, self.ranks = settings, stop, directory, ranks
         self.snapshot, self.record, self.reporter = snapshot, record, reporter
-        self.device = set_up(settings)
-        self.model = self._build()
+        self.device = set_up(settings, ranks)
+        self.model = _build(settings, snapshot)
         self.tracked = self._open_run()
 
     def run(self) -> None:
@@ -100,6 +160,7 @@ class _Session:
     def _open_run(self) -> TrackedRun:
         settings, tracking = self.settings, self.settings.tracking
         tags = environment_tags(device_label(self.device), torch.get_num_threads())
+        tags["hmar.processes"] = str(self.ranks.size)
         run = TrackedRun.open(
             tracking.uri,
             experiment=tracking.experiment,
@@ -119,21 +180,19 @@ class _Session:
         values = self.settings.model_dump(mode="json", exclude={"out", "tracking", "snapshot"})
         return {**flatten(values), "snapshot": self.snapshot.manifest.id, "dataset": self.snapshot.manifest.dataset}
 
-    def _build(self) -> Recommender:
-        """The model with its first weights, which follow from the seed alone."""
-        torch.manual_seed(self.settings.seed)
-        kind = model_class(self.settings.model)
-        return kind(kind.Config.parse(self.settings.config, "config"), Vocabulary.of(self.snapshot))
-
     # -- training ------------------------------------------------------------------------------------------------
 
     def _fit_rule(self, model: Recommender) -> list[dict[str, Any]]:
         """A rule has no epochs: counted, judged, done."""
         if model.trainable:
             raise ModelError(f"model {self.settings.model}: the training loop trains encoders only")
-        validate = self._validation(model, PriorCounts(self.snapshot))
+        self.ranks.told(False)
+        settings = self.settings
+        validate = validation(model, self.snapshot, settings.split, settings.max_length, PriorCounts(self.snapshot))
         self._write_best(None, None, 0)
-        if validate is not None:
+        if validate is None:
+            self._warn_not_validated("")
+        else:
             metrics = validate()
             self._write_best(None, metrics[SELECT_ON], 0)
             self.tracked.log_metrics(
@@ -143,37 +202,27 @@ class _Session:
         return []
 
     def _fit_encoder(self, model: Encoder) -> list[dict[str, Any]]:
-        from hmar.train.loop import Trainer  # Lightning takes seconds to import, and rules do without it
-
+        self.ranks.told(True)
         settings = self.settings
-        loss = loss_function(settings.loss)
-        data = TrainingData(
-            self.snapshot,
-            settings.split,
-            max_length=settings.max_length,
-            batch_size=settings.batch_size,
-            negatives=settings.negatives if loss.uses_negatives else 0,
-            negatives_from=settings.negatives_from,
-            seed=settings.seed,
-            behaviors=model.reads,
-        )
         epochs = EpochLog(self.tracked, self.reporter.warn)
-        trainer = Trainer(
+        trainer = _make_trainer(
             settings,
+            self.snapshot,
             model,
-            loss,
-            data,
             device=self.device,
             directory=self.directory,
             reporter=self.reporter,
             stop=self.stop,
-            validate=self._validation(model, data.prior),
+            ranks=self.ranks,
             on_epoch=epochs.follow,
         )
+        if trainer.validate is None:
+            self._warn_not_validated(f": all {settings.max_epochs} epochs are trained and the last weights kept")
         weights = export.parameters(model)
         self.reporter.say(
-            f"{settings.model}: {weights:,} weights, {data.tokens:,} positions in {data.steps:,} steps per epoch, "
-            f"{device_label(self.device)}, {torch.get_num_threads()} threads"
+            f"{settings.model}: {weights:,} weights, {trainer.data.tokens:,} positions in {trainer.data.steps:,} steps "
+            f"per epoch, {device_label(self.device)}, {torch.get_num_threads()} threads"
+            + ("" if self.ranks.alone else f", {self.ranks.size} processes")
         )
         if trainer.restore():
             done = trainer.cursor
@@ -188,15 +237,8 @@ class _Session:
         epochs.flush(trainer.history)
         return trainer.history
 
-    def _validation(self, model: Recommender, prior: PriorCounts) -> Callable[[], dict[str, float]] | None:
-        settings = self.settings
-        validate = validation(model, self.snapshot, settings.split, settings.max_length, prior)
-        if validate is None:
-            until = (
-                f": all {settings.max_epochs} epochs are trained and the last weights kept" if model.trainable else ""
-            )
-            self.reporter.warn(f"split {settings.split} has no validation targets{until}")
-        return validate
+    def _warn_not_validated(self, so: str) -> None:
+        self.reporter.warn(f"split {self.settings.split} has no validation targets{so}")
 
     # -- after training ------------------------------------------------------------------------------------------
 
@@ -256,9 +298,9 @@ def _ends_in(directory: TrainingDirectory, record: RunRecord) -> Iterator[None]:
         waits = isinstance(error, Interrupted | ServiceError)
         record.status = "interrupted" if waits else "failed"
         directory.write_record(record)
-        if isinstance(error, torch.OutOfMemoryError):
-            reason = str(error).splitlines()[0]
-            raise ModelError(f"out of GPU memory ({reason}); lower batch_size or max_length") from error
+        if out_of_memory(error):
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ModelError(f"out of memory ({reason}); lower batch_size or max_length") from error
         raise
 
 

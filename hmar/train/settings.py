@@ -20,7 +20,7 @@ from hmar.settings import LayeredSettings, Section, nearest, read_yaml
 PRESETS = Path(__file__).parent.parent / "presets"
 
 _PLACES = {"snapshot", "out", "preset", "tracking"}
-_MANNERS = {"device", "threads", "checkpoint_seconds", "keep_checkpoints", "log_seconds"}
+_MANNERS = {"device", "threads", "checkpoint_seconds", "keep_checkpoints", "log_seconds", "chunk_mb"}
 RESUMABLE_KEYS = frozenset(_PLACES | _MANNERS)
 """Settings that may differ when a training is continued: they say where and how it runs, not what it computes.
 
@@ -71,11 +71,19 @@ class TrainSettings(LayeredSettings):
     config: dict[str, Any] = Field(default_factory=dict, validate_default=True)
     """The model's own settings, by the paper's names; unknown keys are errors."""
     loss: str = "bce"
-    """Registered loss: bce, cross_entropy."""
+    """Registered loss: bce, bpr, cross_entropy, gbce, sampled_softmax."""
     negatives: int = Field(1, ge=1)
-    """Sampled negatives per position, for losses that use them."""
-    negatives_from: Literal["unseen", "uniform"] = "unseen"
-    """Where negatives are drawn: items outside the user's training history, or the whole catalog."""
+    """Sampled negatives of a position, for losses that use them."""
+    negatives_from: Literal["unseen", "uniform", "popularity"] = "unseen"
+    """Where negatives are drawn: items outside the user's training history, all items alike, or all items in
+    proportion to their training events (plus one). gbce needs uniform, sampled_softmax uniform or popularity."""
+    negatives_per: Literal["position", "batch"] = "position"
+    """Whether every position has negatives of its own, or a batch one set for all: cheap enough for thousands."""
+    gbce_t: float | None = Field(None, ge=0, le=1)
+    """Calibration of gbce: 0 leaves its probabilities too high as bce does, 1 corrects them fully; none: 0.75."""
+    chunk_mb: float | None = Field(None, gt=0)
+    """Memory for the logits that cross_entropy holds at once, MiB; none: as the device is fastest with. The last bits
+    of a training depend on it."""
     optimizer: Literal["adam", "adamw"] = "adam"
     lr: float = Field(6e-4, gt=0)
     """Learning rate."""
@@ -143,6 +151,34 @@ class TrainSettings(LayeredSettings):
             raise ValueError(f"unknown loss{nearest(loss, list(known))}")
         return loss
 
+    @field_validator("negatives_from")
+    @classmethod
+    def _source_fits_loss(cls, source: str, info: ValidationInfo) -> str:
+        loss = info.data.get("loss")
+        if loss == "gbce" and source != "uniform":
+            raise ValueError("gbce calibrates for negatives that are drawn from all items alike; set uniform")
+        if loss == "sampled_softmax" and source == "unseen":
+            raise ValueError("sampled_softmax estimates a sum over the whole catalog; set uniform or popularity")
+        return source
+
+    @field_validator("negatives_per")
+    @classmethod
+    def _sharing_fits(cls, per: str, info: ValidationInfo) -> str:
+        if per == "batch" and info.data.get("loss") == "cross_entropy":
+            raise ValueError("cross_entropy scores every item and draws no negatives; set position")
+        if per == "batch" and info.data.get("negatives_from") == "unseen":
+            raise ValueError("negatives_from unseen differs by user, so a batch cannot share them; set one of the two")
+        return per
+
+    @field_validator("gbce_t", "chunk_mb")
+    @classmethod
+    def _option_fits_loss(cls, value: float | None, info: ValidationInfo) -> float | None:
+        owner = {"gbce_t": "gbce", "chunk_mb": "cross_entropy"}[str(info.field_name)]
+        loss = info.data.get("loss", owner)
+        if value is not None and loss != owner:
+            raise ValueError(f"only loss {owner} has it, and this is {loss}; leave it out")
+        return value
+
     @field_validator("max_length")
     @classmethod
     def _within_positions(cls, max_length: int, info: ValidationInfo) -> int:
@@ -157,6 +193,12 @@ class TrainSettings(LayeredSettings):
         if not all(0 <= beta < 1 for beta in betas):
             raise ValueError("decay rates lie in [0, 1)")
         return betas
+
+    @property
+    def loss_options(self) -> dict[str, float]:
+        """What the chosen loss is made with (:func:`hmar.losses.loss_function`)."""
+        given = {"t": self.gbce_t, "chunk_mb": self.chunk_mb}
+        return {name: value for name, value in given.items() if value is not None}
 
 
 def preset_names() -> list[str]:

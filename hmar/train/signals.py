@@ -58,7 +58,8 @@ class StopSignal:
             raise self.interrupted()
 
     def interrupted(self, where: str = "") -> Interrupted:
-        return Interrupted(f"stopped by {self.name}{where}; the same command continues this training")
+        name = self.name or "a signal to another process"
+        return Interrupted(f"stopped by {name}{where}; the same command continues this training")
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         again = self.requested

@@ -42,7 +42,11 @@ class Beside:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._child.kill()
-        self._child.communicate()
+        self._child.wait()
+        for pipe in (self._child.stdin, self._child.stdout):
+            if pipe is not None:
+                with suppress(BrokenPipeError):
+                    pipe.close()
 
     def judge(
         self, project: Path, name: str, subject: str, suite: Sequence[Check], measures: Mapping[str, Any]
@@ -59,10 +63,18 @@ class Beside:
             "suite": [asdict(check) for check in suite],
             "measures": dict(measures),
         }
+        assert self._child.stdin is not None
+        assert self._child.stdout is not None
         with suppress(BrokenPipeError):
-            answer, _ = self._child.communicate(json.dumps(asked))
-        if self._child.returncode or not answer:
-            raise HmarError(f"the judging process ended with {self._child.returncode}; see its messages above")
+            self._child.stdin.write(json.dumps(asked))
+            self._child.stdin.close()
+        # The pages that follow are drawn with it, and the child is busy for as long as this takes.
+        import matplotlib.figure  # noqa: F401
+
+        # To the end of the answer, not of the child: that takes its time to put away what it has imported.
+        answer = self._child.stdout.read()
+        if not answer:
+            raise HmarError(f"the judging process ended with {self._child.wait()}; see its messages above")
         told = json.loads(answer)
         if "error" in told:
             raise OSError(*told["error"])

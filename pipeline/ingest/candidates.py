@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import duckdb
 
@@ -15,6 +15,9 @@ from pipeline.ingest.routing import Piece, Router
 from pipeline.settings import IngestSettings
 from pipeline.sources import RawFile, Reason, Source
 from pipeline.storage.statements import statement
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 BLANK = "blank"
 
@@ -62,9 +65,11 @@ class Candidates:
             "item_id": TYPES[origin.ITEM_ID_TYPE],
             "category_id": TYPES[origin.CATEGORY_ID_TYPE],
         }
+        self.behaviors = sorted(origin.BEHAVIORS)
+        self.partition = "day"
         self._scratch = scratch
         # In alphabetical order, so that the codes sort like the names and a sort needs only the codes.
-        connection.execute(f"create type behavior as enum ({literals(sorted(origin.BEHAVIORS))})")
+        connection.execute(f"create type behavior as enum ({literals(self.behaviors)})")
         connection.execute(f"create type source_file as enum ({literals(names)})")
         connection.execute(f"create type reason as enum ({literals([*Reason, BLANK])})")
         for name in ("00_faults", "01_table", "04_partition_of"):
@@ -76,6 +81,7 @@ class Candidates:
         Raises:
             DataError: a file is damaged or no text.
         """
+        self.partition = settings.partition
         self.set(
             since=_microseconds(settings.since),
             until=_microseconds(settings.until),
@@ -116,6 +122,14 @@ class Candidates:
     def view(self, view: str, name: str) -> None:
         """Make a view of a statement."""
         self.connection.execute(f"create or replace view {view} as {statement(name)}")
+
+    def sums(self, events: "pa.Table") -> tuple[int, int]:
+        """Two sums over hashes of the events: see ``sql/ingest/62_sums.sql``."""
+        with self.connection.cursor() as connection:
+            connection.execute("set timezone = 'UTC'")
+            connection.register("events", events)
+            ((first, second),) = connection.execute(statement("ingest/62_sums")).fetchall()
+        return int(first), int(second)
 
     def set(self, **variables: Any) -> None:
         """Set what statements read by ``getvariable``."""

@@ -2,11 +2,11 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,11 +29,14 @@ _DELTAS = ("user_id", "item_id", "event_time", "source_row")
 class EventFile:
     """A Parquet file of events that is written batch by batch; when the ``with`` block ends, its numbers are known."""
 
-    def __init__(self, folder: Path, types: Mapping[str, str]) -> None:
+    def __init__(
+        self, folder: Path, types: Mapping[str, str], sums_of: Callable[["pa.Table"], tuple[int, int]]
+    ) -> None:
         """
         Args:
             folder: to be made; the file's name in it is the start of its checksum.
             types: of user_id, item_id and category_id in SQL.
+            sums_of: two sums over hashes of events.
         """
         from pyarrow import parquet
 
@@ -41,12 +44,13 @@ class EventFile:
         self.path = folder / "writing.parquet"
         self.rows = 0
         self.sums = (0, 0)
-        """Of the first and second hash of every event."""
+        """Over hashes of all events."""
         self.behaviors: Counter[str] = Counter()
         self.inputs: Counter[str] = Counter()
         """Events by raw file."""
         self.first = self.last = EPOCH
         self.sha256 = ""
+        self._sums_of = sums_of
         self._schema = event_schema(types)
         self._pending: list[pa.RecordBatch] = []
         self._held = 0
@@ -78,7 +82,7 @@ class EventFile:
         self.path = self.path.rename(self.path.with_name(f"{self.sha256[:16]}.parquet"))
 
     def write(self, batch: "pa.RecordBatch") -> None:
-        """Add rows as ``sql/ingest/50_events`` gives them."""
+        """Add rows, in the order of ``sql/ingest/50_events``."""
         self._pending.append(batch)
         self._held += len(batch)
         while self._held >= ROW_GROUP:
@@ -104,9 +108,8 @@ class EventFile:
         first, last = (EPOCH + timedelta(microseconds=int(time)) for time in (times.min(), times.max()))
         self.first, self.last = (min(first, self.first), max(last, self.last)) if self.rows else (first, last)
         self.rows += len(times)
-        found = (_sum(group.column(name).combine_chunks().to_numpy()) for name in ("first_hash", "second_hash"))
-        first_sum, second_sum = (old + new for old, new in zip(self.sums, found, strict=True))
-        self.sums = (first_sum, second_sum)
+        found = self._sums_of(group)
+        self.sums = (self.sums[0] + found[0], self.sums[1] + found[1])
 
 
 def without_duplicates(batches: Iterator["pa.RecordBatch"], duplicates: Counter[str]) -> Iterator["pa.RecordBatch"]:
@@ -164,8 +167,3 @@ def _used_words(column: "pa.DictionaryArray", counter: Counter[str]) -> "pa.Dict
     narrow[used] = np.arange(len(used))
     indices = pa.Array.from_buffers(pa.int32(), len(codes), [None, pa.py_buffer(narrow[codes])])
     return pa.DictionaryArray.from_arrays(indices, strings(*(word.encode() for word in words)))
-
-
-def _sum(hashes: NDArray[Any]) -> int:
-    """Exact, where 64 bits would overflow."""
-    return (int(np.sum(hashes >> 32, dtype=np.uint64)) << 32) + int(np.sum(hashes & 0xFFFFFFFF, dtype=np.uint64))

@@ -25,6 +25,8 @@ BLOCK = 4 * 1024 * 1024
 """Bytes that one thread sorts out at a time."""
 IN_MEMORY = 32 * 1024 * 1024
 """Bytes of lines that are not plain beyond which they wait on the disk."""
+FEW = 64
+"""Lines of a block that may be of an unknown word before the block is looked at more closely."""
 SURE_DIGITS = 18
 """Any number of so many digits fits 64 bits."""
 
@@ -38,10 +40,8 @@ class Sorted(NamedTuple):
     """One block, sorted out. Rows are counted from 0 within it."""
 
     lines: int
-    plain: "pa.RecordBatch | None"
-    """line, and the columns, of its plain lines."""
-    rows: Rows | None
-    """Which lines they are; None: all."""
+    plain: list[tuple[Rows, "pa.RecordBatch"]]
+    """Plain lines: which they are, and line and columns of each."""
     others: "pa.StringArray | None" = None
     """Text of what is not plain: single lines, or the whole block."""
     other_rows: Rows | tuple[()] = ()
@@ -91,9 +91,8 @@ class PlainLines:
                     self.texts += len(done.others)
                     rows = int64(first + np.asarray(done.other_rows))
                     keeper.write_batch(pa.record_batch([rows, done.others], schema=self._others_schema))
-                if done.plain is not None:
-                    rows = int64(np.arange(first, first + done.lines) if done.rows is None else first + done.rows)
-                    yield pa.record_batch([rows, *done.plain.columns], schema=self._schema)
+                for places, plain in done.plain:
+                    yield pa.record_batch([int64(first + places), *plain.columns], schema=self._schema)
 
     def _sorted(self) -> Iterator[Sorted]:
         """The blocks in order, each sorted out by one of several threads, a few ahead of the reader."""
@@ -126,8 +125,7 @@ class Rules:
             if isinstance(kind, tuple)
         }
         self._no_digits = {
-            name: np.array([sum(letter not in "0123456789" for letter in word.as_py()) for word in words])
-            for name, words in self._words.items()
+            name: np.array([_no_digits(word.as_py().encode()) for word in words]) for name, words in self._words.items()
         }
         self._bounded = all(kind != "text" for kind in self._columns.values())
         alphabet = _alphabet(layout.plain, layout.separator)
@@ -139,12 +137,12 @@ class Rules:
         text = np.frombuffer(cut, np.uint8)
         ends = np.flatnonzero(text == _NEWLINE)
         clean = ends[0] == 0 or text[ends[0] - 1] != ord("\r")
-        return (self._all_plain(cut, text, ends) if self._bounded and clean else None) or self._sieve(
+        return (self._at_once(cut, text, ends) if self._bounded and clean else None) or self._sieve(
             normal(cut.tobytes())
         )
 
-    def _all_plain(self, cut: memoryview, text: NDArray[np.uint8], ends: Rows) -> Sorted | None:
-        """The block, if it holds nothing but plain lines."""
+    def _at_once(self, cut: memoryview, text: NDArray[np.uint8], ends: Rows) -> Sorted | None:
+        """The block, if it holds nothing but plain lines, and lines that would be if their words were known."""
         import pyarrow as pa
 
         try:
@@ -155,20 +153,31 @@ class Rules:
         if table.num_rows != number:
             return None
         digits = len(text) - number * len(self._columns)
+        good = np.ones(number, bool)
         columns = []
         for name, column in zip(self._columns, table.columns, strict=True):
             column = column.combine_chunks()
             if name in self._words:
-                column = self._codes(name, column)
-                if column.null_count:
-                    return None
-                digits -= int(self._no_digits[name][column.indices.to_numpy()].sum())
+                codes = self._codes(name, column)
+                if codes.null_count:
+                    unknown = np.flatnonzero(~np.asarray(codes.is_valid()))
+                    good[unknown] = False
+                    words = column.take(int64(unknown)).cast(pa.binary()).to_pylist()
+                    if not all(map(bytes.isascii, words)):
+                        return None
+                    digits -= sum(map(_no_digits, words))
+                    known = codes.indices.drop_null().to_numpy()
+                else:
+                    known = codes.indices.to_numpy()
+                digits -= int(self._no_digits[name][known].sum())
+                column = codes
             columns.append(column)
         # Arrow takes signs, blanks and 0x for integers too. Line ends, separators and words are known by now: if all
         # else are digits, the integers hold nothing but digits.
         if np.count_nonzero(text - ord("0") <= 9) != digits:
             return None
-        return Sorted(number, self._batch(_lines(cut, ends), columns), None)
+        others = np.flatnonzero(~good)
+        return self._parted(_lines(cut, ends), columns, others) if len(others) <= FEW else None
 
     def _sieve(self, block: bytes) -> Sorted:
         """The plain lines of the block, and each other line."""
@@ -179,7 +188,7 @@ class Rules:
         marks = np.flatnonzero((text == ord(self._separator)) | (text == _NEWLINE))
         line_marks = np.flatnonzero(text[marks] == _NEWLINE)
         ends = marks[line_marks]
-        whole = Sorted(len(ends), None, None, strings(block[:-1]), np.zeros(1, np.int64))
+        whole = Sorted(len(ends), [], strings(block[:-1]), np.zeros(1, np.int64))
         candidate = np.diff(line_marks, prepend=-1) == len(self._columns)
         candidate[np.searchsorted(ends, np.flatnonzero(np.frombuffer(block.translate(self._strange), np.uint8)))] = (
             False
@@ -202,16 +211,32 @@ class Rules:
                 column = self._codes(name, column)
                 good &= np.asarray(column.is_valid())
             columns.append(column)
-        kept = int64(np.flatnonzero(good))
+        kept = np.flatnonzero(good)
+        typed = [
+            column.take(int64(kept)).cast(_type(kind))
+            for column, kind in zip(columns, self._columns.values(), strict=True)
+        ]
+        candidate[rows[~good]] = False
         lines = _lines(memoryview(block), ends)
-        plain = self._batch(
-            lines.take(int64(rows[good])),
-            [column.take(kept).cast(_type(kind)) for column, kind in zip(columns, self._columns.values(), strict=True)],
-        )
-        others = np.setdiff1d(np.arange(len(ends)), rows[good], assume_unique=True)
+        rows = rows[kept]
+        plain = [(rows, self._batch(lines.take(int64(rows)), typed))] if len(rows) else []
+        return self._with_others(lines, plain, np.flatnonzero(~candidate))
+
+    def _parted(self, lines: "pa.StringArray", columns: list["pa.Array"], others: Rows) -> Sorted:
+        """Lines with their columns; ``others`` are not plain. They are few, so the runs between them are not copied."""
+        whole = self._batch(lines, columns)
+        starts, ends = [0, *(others + 1).tolist()], [*others.tolist(), len(lines)]
+        runs = [
+            (np.arange(start, end), whole.slice(start, end - start)) for start, end in zip(starts, ends, strict=True)
+        ]
+        return self._with_others(lines, [run for run in runs if len(run[0])], others)
+
+    def _with_others(self, lines: "pa.StringArray", plain: list[tuple[Rows, "pa.RecordBatch"]], others: Rows) -> Sorted:
+        import pyarrow.compute as pc
+
         if not len(others):
-            return Sorted(len(ends), plain, None)
-        return Sorted(len(ends), plain, rows[good], pc.ascii_rtrim(lines.take(int64(others)), "\n"), others)
+            return Sorted(len(lines), plain)
+        return Sorted(len(lines), plain, pc.ascii_rtrim(lines.take(int64(others)), "\n"), others)
 
     def _table(self, text: memoryview, types: Mapping[str, "pa.DataType"]) -> "pa.Table":
         import pyarrow as pa
@@ -245,6 +270,10 @@ class Rules:
         import pyarrow as pa
 
         return pa.record_batch([lines, *columns], schema=pa.schema(self.schema))
+
+
+def _no_digits(word: bytes) -> int:
+    return sum(byte not in b"0123456789" for byte in word)
 
 
 def _alphabet(plain: Plain, separator: str) -> bytes:

@@ -45,19 +45,34 @@ class Piece(NamedTuple):
     def dates(self) -> list[date]:
         return sorted({arrival.event_date for arrival in self.arrivals})
 
+    @property
+    def bytes(self) -> int:
+        """Of the rows, on disk and in memory."""
+        return sum(path.stat().st_size for _, path in self.streams)
+
+    def batches(self) -> Iterator[tuple[str, "pa.RecordBatch"]]:
+        """The rows, with the raw file that they are of."""
+        import pyarrow as pa
+
+        for file, path in self.streams:
+            with pa.OSFile(str(path)) as source, pa.ipc.open_stream(source) as stream:
+                for batch in stream:
+                    yield file, batch
+
+    def remove(self) -> None:
+        """Give the disk back what the rows took."""
+        for _, path in self.streams:
+            path.unlink()
+
     def reader(self) -> "pa.RecordBatchReader":
         """The rows, each with its source_file; to be read once."""
         import pyarrow as pa
 
-        def batches() -> Iterator[pa.RecordBatch]:
-            for file, path in self.streams:
-                with pa.OSFile(str(path)) as source, pa.ipc.open_stream(source) as stream:
-                    for batch in stream:
-                        yield batch.append_column("source_file", repeated(file, len(batch)))
-
         with pa.OSFile(str(self.streams[0][1])) as source, pa.ipc.open_stream(source) as stream:
             schema = stream.schema.append(pa.field("source_file", repeated("", 0).type))
-        return pa.RecordBatchReader.from_batches(schema, batches())
+        return pa.RecordBatchReader.from_batches(
+            schema, (batch.append_column("source_file", repeated(file, len(batch))) for file, batch in self.batches())
+        )
 
 
 class Router:
@@ -124,7 +139,7 @@ class Router:
             batch.column("event_date").buffers()[1], np.int32, len(batch), 4 * batch.column("event_date").offset
         )
         self._count(file, days, batch)
-        rows = batch.drop_columns(["reason", "raw", "event_date", "outside_window"])
+        rows = batch.drop_columns(["reason", "raw", "outside_window"])
         pieces = (days & (PIECES - 1)).astype(np.uint8)
         sizes = np.bincount(pieces, minlength=PIECES)
         if sizes.max() < len(rows):

@@ -13,7 +13,8 @@ from pipeline.ingest.appending import Repeats
 from pipeline.ingest.candidates import Candidates
 from pipeline.ingest.delivery import Identified, check_unchanged, deciding_settings, shaping_sql
 from pipeline.ingest.measures import MEASURES, Measures, measure
-from pipeline.ingest.writing import Earlier, Merged, digest_of, write_partitions, write_quarantine
+from pipeline.ingest.ordering import Earlier
+from pipeline.ingest.writing import Merged, digest_of, write_partitions, write_quarantine
 from pipeline.results import Accounts
 from pipeline.settings import RetrainSettings
 from pipeline.sources import Source

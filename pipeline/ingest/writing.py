@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hmar.errors import HmarError
-from pipeline.ingest.arrow import streamed
 from pipeline.ingest.candidates import EPOCH, Candidates, literal
 from pipeline.ingest.event_files import EventFile, without_duplicates
+from pipeline.ingest.ordering import Earlier, ordered
 from pipeline.ingest.routing import Arrival, Piece
 from pipeline.settings import IngestSettings
 from pipeline.storage.events_store import Partition
@@ -27,16 +27,6 @@ if TYPE_CHECKING:
 
 WRITERS = 3
 """Pieces written at the same time: sorting, compressing and writing take turns on the cores."""
-
-
-@dataclass(frozen=True)
-class Earlier:
-    """What is published and stays, unless rows that are delivered now belong to the same partition."""
-
-    events: Path
-    partitions: Mapping[date, Partition] = field(default_factory=dict)
-    displaced: frozenset[str] = frozenset()
-    """Files whose rows leave the events: the same content is delivered under a name that comes before theirs."""
 
 
 @dataclass
@@ -67,10 +57,15 @@ def write_partitions(candidates: Candidates, s: IngestSettings, earlier: Earlier
         for arrival in piece.arrivals:
             merged.delivered[arrival.file] += arrival.rows
             merged.outside_window[arrival.file] += arrival.outside_window
+    query = "select parse_formatted_bytes(current_setting('memory_limit'))"
+    ((limit,),) = candidates.connection.execute(query).fetchall()
+    # The largest first, so that none of them is left for the end.
+    pieces.sort(key=lambda piece: -sum(arrival.rows for arrival in piece.arrivals))
     with ThreadPoolExecutor(WRITERS) as pool:
-        # The largest first, so that none of them is left for the end.
-        pieces.sort(key=lambda piece: -sum(arrival.rows for arrival in piece.arrivals))
-        for partitions, left_out in pool.map(lambda one: _write_piece(candidates, s, earlier, one, directory), pieces):
+        written = pool.map(
+            lambda piece: _write_piece(candidates, s, earlier, piece, directory, limit // WRITERS), pieces
+        )
+        for partitions, left_out in written:
             merged.partitions += partitions
             merged.left_out += left_out
     merged.partitions.sort(key=lambda partition: partition.event_date)
@@ -97,47 +92,26 @@ def digest_of(partitions: Sequence[Partition]) -> str:
 
 
 def _write_piece(
-    candidates: Candidates, s: IngestSettings, earlier: Earlier, piece: Piece, directory: Path
+    candidates: Candidates, s: IngestSettings, earlier: Earlier, piece: Piece, directory: Path, memory: int
 ) -> tuple[list[Partition], int]:
     """The partitions of a piece, and how many of its rows are duplicates."""
-    old = [earlier.partitions[day] for day in piece.dates if day in earlier.partitions]
-    expected = _rows(piece.arrivals, old, earlier.displaced)
+    expected = _rows(piece.arrivals, earlier.of(piece), earlier.displaced)
     written: list[Partition] = []
     left_out = 0
-    for day, group in groupby(_by_date(piece, _ordered(candidates, s, earlier, piece, old)), key=itemgetter(0)):
+    rows = ordered(candidates, earlier, piece, memory)
+    for day, group in groupby(_by_date(piece, rows), key=itemgetter(0)):
         duplicates: Counter[str] = Counter()
         batches = map(itemgetter(1), group)
         events = without_duplicates(batches, duplicates) if s.identical_rows == "duplicate" else batches
-        with EventFile(directory / f"event_date={day}", candidates.types) as file:
+        with EventFile(directory / f"event_date={day}", candidates.types, candidates.sums) as file:
             for batch in events:
                 file.write(batch)
         written.append(_partition(day, file, directory))
         expected[day].subtract(duplicates)
         left_out += duplicates.total()
     _check(expected, written)
+    piece.remove()
     return written, left_out
-
-
-def _ordered(
-    candidates: Candidates, s: IngestSettings, earlier: Earlier, piece: Piece, old: Sequence[Partition]
-) -> Iterator["pa.RecordBatch"]:
-    """The rows of ``sql/ingest/50_events``."""
-    # A cursor is a connection of its own to the same database: settings, variables and views of data are its own.
-    with candidates.connection.cursor() as connection:
-        connection.execute("set timezone = 'UTC'")
-        connection.execute("set preserve_insertion_order = true")
-        for name, value in (
-            ("partition", s.partition),
-            ("several", len(piece.dates) > 1),
-            ("displaced", sorted(earlier.displaced)),
-            ("published", [str(earlier.events / one.path) for one in old]),
-        ):
-            connection.execute(f"set variable {name} = ?", [value])
-        connection.register("piece", piece.reader())
-        connection.execute(f"create or replace temp view delivered as {statement('ingest/40_delivered')}")
-        pooled = statement("ingest/41_pooled") if old else "select * from delivered"
-        connection.execute(f"create or replace temp view pooled as {pooled}")
-        yield from streamed(connection, statement("ingest/50_events"))
 
 
 def _by_date(piece: Piece, batches: Iterator["pa.RecordBatch"]) -> Iterator[tuple[date, "pa.RecordBatch"]]:

@@ -4,8 +4,7 @@ import re
 import textwrap
 from collections.abc import Iterator, Mapping
 
-from sqlglot import TokenType, tokenize
-from sqlglot.tokens import Token
+from sqlglot import Token, TokenType, tokenize
 
 DIALECT = "duckdb"
 

@@ -37,8 +37,9 @@ class Step:
 
     column: Column
     statement: Statement
-    expressions: tuple[str, ...]
-    """What the statement writes for it, from the outermost in; plain hand-overs of a column are left out."""
+    expressions: tuple[tuple[str, str], ...]
+    """What the statement writes for it and for the columns in between, from the outermost in: name and expression.
+    Plain hand-overs of a column are left out."""
     sources: frozenset[Column]
 
 
@@ -53,15 +54,27 @@ class Graph:
             fills: relation -> names of the statements that may fill it, where its own name does not say.
             given: relation -> its columns, for relations that no statement fills.
         """
+        self._statements = tuple(statements)
         by_name = {statement.name: statement for statement in statements}
         self._makers = {relation: [by_name[name] for name in names] for relation, names in fills.items()}
         for statement in statements:
             self._makers.setdefault(statement.relation, [statement])
-        self._given = given
+        self.given = given
+        """Relation -> its columns, for relations that no statement fills."""
         self._steps: dict[Column, tuple[Step, ...]] = {}
         self._columns: dict[str, tuple[str, ...]] = {name: tuple(columns) for name, columns in given.items()}
         self._selects: dict[str, exp.Query] = {}
         self._scopes: dict[str, Scope | None] = {}
+
+    @property
+    def statements(self) -> tuple[Statement, ...]:
+        """All of them, in the order that they were given in."""
+        return self._statements
+
+    @property
+    def relations(self) -> frozenset[str]:
+        """Those that a statement fills."""
+        return frozenset(self._makers) - self.given.keys()
 
     def makers(self, relation: str) -> tuple[Statement, ...]:
         """The statements that may fill a relation; none where it is given.
@@ -69,7 +82,7 @@ class Graph:
         Raises:
             KeyError: nothing fills it.
         """
-        return () if relation in self._given else tuple(self._makers[relation])
+        return () if relation in self.given else tuple(self._makers[relation])
 
     def columns(self, relation: str) -> tuple[str, ...]:
         """The columns of a relation, in order.
@@ -89,7 +102,7 @@ class Graph:
 
     def steps(self, column: Column) -> tuple[Step, ...]:
         """How the column is made, one step per statement that may fill its relation; none where it is given."""
-        if column.relation in self._given:
+        if column.relation in self.given:
             return ()
         if column not in self._steps:
             self._steps[column] = tuple(
@@ -109,30 +122,35 @@ class Graph:
 
     def origins(self, column: Column) -> set[Column]:
         """The given columns that it goes back to."""
-        found = {source for step in self.walk(column) for source in step.sources if source.relation in self._given}
-        return found | ({column} if column.relation in self._given else set())
+        found = {source for step in self.walk(column) for source in step.sources if source.relation in self.given}
+        return found | ({column} if column.relation in self.given else set())
 
     def _has(self, maker: Statement, name: str) -> bool:
         return name == ROWS or name in self.columns_of(maker)
 
     def _step(self, column: Column, maker: Statement) -> Step:
-        if column.name == ROWS:
-            return Step(column, maker, (), frozenset(Column(name, ROWS) for name in maker.reads))
         select = self._qualified(maker)
-        found: dict[str, None] = {}
+        if column.name == ROWS:
+            return Step(column, maker, (), _rows_of(select, select))
+        found: dict[tuple[str, str], None] = {}
         sources: set[Column] = set()
         whole = lineage(column.name, select, schema={}, dialect=DIALECT, scope=self._scopes[maker.name], copy=False)
         assert isinstance(whole, Node)
         for node in whole.walk():
             if isinstance(node.source, exp.Table):
-                sources.add(Column(node.source.name, node.name.rpartition(".")[2].strip('"')))
+                sources.add(self._named(node.source.name, node.name.rpartition(".")[2].strip('"')))
                 continue
             found |= dict.fromkeys(_written(node, maker))
             if not node.downstream and node.expression.find(exp.Count, exp.RowNumber):
-                sources |= {Column(name, ROWS) for name in _read_by(node.source, select)}
+                sources |= _rows_of(node.source, select)
         return Step(column, maker, tuple(found), frozenset(sources))
 
-    def _schema(self, maker: Statement) -> dict[str, dict[str, str]]:
+    def _named(self, relation: str, name: str) -> Column:
+        """The column as its relation calls it: to DuckDB, and so to sqlglot, all spellings are one."""
+        known = {column.lower(): column for column in self.columns(relation)}
+        return Column(relation, known.get(name.lower(), name))
+
+    def _schema(self, maker: Statement) -> dict[str, object]:
         return {name: dict.fromkeys(self.columns(name), "unknown") for name in sorted(maker.reads)}
 
     def _qualified(self, maker: Statement) -> exp.Query:
@@ -146,27 +164,30 @@ class Graph:
         return self._selects[maker.name]
 
 
-def _written(node: Node, maker: Statement) -> tuple[str, ...]:
+def _written(node: Node, maker: Statement) -> list[tuple[str, str]]:
     """What the statement writes at this point, if it does more than to hand a column on."""
     name = node.expression.alias_or_name
     texts = maker.expressions.get((node.reference_node_name, name))
     if texts is None:
         inner = node.expression.unalias()
         texts = () if isinstance(inner, exp.Column | exp.Star | exp.Query) else (inner.sql(DIALECT),)
-    return tuple(text for text in texts if not re.fullmatch(rf"(\w+\.)?{re.escape(name)}", text))
+    return [(name, text) for text in texts if not re.fullmatch(rf"(\w+\.)?{re.escape(name)}", text)]
 
 
-def _read_by(select: exp.Expression, whole: exp.Query) -> set[str]:
-    """The relations that part of a statement reads, through the statement's own common table expressions."""
+def _rows_of(select: exp.Expr, whole: exp.Query) -> frozenset[Column]:
+    """The rows of the relations that part of a statement takes its rows from; a left join adds none."""
     own = {cte.alias: cte.this for cte in whole.find_all(exp.CTE)}
-    found: set[str] = set()
+    found: set[Column] = set()
     seen: set[str] = set()
     waiting = [select]
     while waiting:
         for table in waiting.pop().find_all(exp.Table):
-            if table.name not in own:
-                found.add(table.name)
-            elif table.name not in seen:
+            joined = table.find_ancestor(exp.Join, exp.Select)
+            if table.name in seen or (isinstance(joined, exp.Join) and joined.side == "LEFT"):
+                continue
+            if table.name in own:
                 seen.add(table.name)
                 waiting.append(own[table.name])
-    return found
+            else:
+                found.add(Column(table.name, ROWS))
+    return frozenset(found)

@@ -1,7 +1,7 @@
 """Raw columns by name, in the statements that cut raw lines.
 
-Those say ``parts[3]`` or ``found[2]``. Here the third column of a line, or the second key of an object, becomes a column
-of the relation ``raw``, so that it can be followed.
+Those say ``parts[3]`` or ``found[2]``. Here the third column of a line, or the second key of an object, becomes a
+column of the relation ``raw``, so that it can be followed.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,10 +33,11 @@ def named(statement: Statement, columns: Sequence[str], variables: Mapping[str, 
         variables: what the statement reads with getvariable. True and false decide which columns it reads; of one's
             own log it is taken that it has every column that the settings can map.
     """
-    select = statement.select.transform(lambda node: _decided(node, variables))
+    select: exp.Expr = statement.select.transform(lambda node: _decided(node, variables))
     if select != statement.select:
         select = simplify(select)
     select = select.transform(_without_fault)
+    assert isinstance(select, exp.Query)
     read = _name_cut(select, columns) | _name_picked(select)
     return replace(statement, select=select, reads=statement.reads | read)
 
@@ -46,14 +47,14 @@ def keys(statement: Statement) -> tuple[str, ...]:
     return tuple(dict.fromkeys(key for name, cut in _cut(statement.select) for key in _keys(cut, name)))
 
 
-def _name_cut(select: exp.Expression, columns: Sequence[str]) -> set[str]:
+def _name_cut(select: exp.Expr, columns: Sequence[str]) -> set[str]:
     """Places in a cut line as columns; the relations of these."""
     read = set()
     for name, cut in list(_cut(select)):
         relation = _relation_of(cut)
         used: dict[str, None] = {}
         for place in [one for one in _places(select) if one.parts == name]:
-            found = _at(place.index, _keys(cut, name) or columns)
+            found = _at(place.at, _keys(cut, name) or columns)
             used |= dict.fromkeys(found)
             inner = [exp.column(_inner(column), table=place.table or None, quoted=True) for column in found]
             place.node.replace(inner[0] if len(inner) == 1 else exp.Array(expressions=inner))
@@ -64,7 +65,7 @@ def _name_cut(select: exp.Expression, columns: Sequence[str]) -> set[str]:
     return read
 
 
-def _name_picked(select: exp.Expression) -> set[str]:
+def _name_picked(select: exp.Expr) -> set[str]:
     """``columns(lambda c: c = ...)`` as the column that it stands for; the relations of these."""
     read = set()
     for picked in list(select.find_all(exp.Columns)):
@@ -82,25 +83,24 @@ def _name_picked(select: exp.Expression) -> set[str]:
 class _Place(NamedTuple):
     """``parts[index]`` as it stands in a statement; or a macro that is given both."""
 
-    node: exp.Expression
+    node: exp.Expr
     parts: str
     table: str
-    index: exp.Expression
+    at: exp.Expr
 
 
-def _places(select: exp.Expression) -> list[_Place]:
+def _places(select: exp.Expr) -> list[_Place]:
     found = []
     for node in select.find_all(exp.Bracket, exp.Anonymous):
         given = [node.this, *node.expressions] if isinstance(node, exp.Bracket) else node.expressions
-        index = given[-1] if given else None
-        if len(given) > 1 and (isinstance(node, exp.Bracket) or _variable(index).startswith(_TABLE)):
-            parts = given[-2]
-            if isinstance(parts, exp.Column):
-                found.append(_Place(node, parts.name, parts.table, index))
+        if len(given) < 2 or not isinstance(given[-2], exp.Column):
+            continue
+        if isinstance(node, exp.Bracket) or _variable(given[-1]).startswith(_TABLE):
+            found.append(_Place(node, given[-2].name, given[-2].table, given[-1]))
     return found
 
 
-def _cut(select: exp.Expression) -> list[tuple[str, exp.Select]]:
+def _cut(select: exp.Expr) -> list[tuple[str, exp.Select]]:
     """Where a line is cut: what the parts are called, and the select that does it."""
     indexed = {one.parts for one in _places(select)}
     return [
@@ -116,11 +116,11 @@ def _cut(select: exp.Expression) -> list[tuple[str, exp.Select]]:
 def _keys(cut: exp.Select, name: str) -> list[str]:
     """The keys of a JSON line by place; empty for other lines."""
     made = next(one for one in cut.expressions if one.alias == name)
-    paths = [one.name for array in made.find_all(exp.Array) for one in array.expressions if isinstance(one, exp.Literal)]
-    return [path.removeprefix("$.").split("[")[0] for path in paths if path.startswith("$.")]
+    written = [one.name for array in made.find_all(exp.Array) for one in array.find_all(exp.Literal)]
+    return [path.removeprefix("$.").split("[")[0] for path in written if path.startswith("$.")]
 
 
-def _at(place: exp.Expression, columns: Sequence[str]) -> list[str]:
+def _at(place: exp.Expr, columns: Sequence[str]) -> list[str]:
     """The columns at a place: a number from 0 (sqlglot counts so), one from the right, a slice, or a mapped one."""
     if isinstance(place, exp.Slice):
         return list(columns[int(place.this.name) - 1 : int(place.expression.name)])
@@ -129,7 +129,7 @@ def _at(place: exp.Expression, columns: Sequence[str]) -> list[str]:
     return [columns[int(place.name)] if isinstance(place, exp.Literal) else _mapped(place)]
 
 
-def _mapped(value: exp.Expression) -> str:
+def _mapped(value: exp.Expr) -> str:
     """``getvariable('table_user')`` is the column that table.user names."""
     variable = value.find(exp.Anonymous)
     assert variable is not None
@@ -152,7 +152,7 @@ def _inner(column: str) -> str:
     return f"{RAW} {column}"
 
 
-def _decided(node: exp.Expression, variables: Mapping[str, Any]) -> exp.Expression:
+def _decided(node: exp.Expr, variables: Mapping[str, Any]) -> exp.Expr:
     if isinstance(node, exp.Anonymous) and isinstance(variables.get(_variable(node)), bool):
         return exp.Boolean(this=variables[_variable(node)])
     if isinstance(node, exp.Is) and _variable(node.this).startswith(_TABLE) and isinstance(node.expression, exp.Null):
@@ -160,12 +160,12 @@ def _decided(node: exp.Expression, variables: Mapping[str, Any]) -> exp.Expressi
     return node
 
 
-def _variable(node: exp.Expression) -> str:
+def _variable(node: exp.Expr) -> str:
     is_read = isinstance(node, exp.Anonymous) and node.name.lower() == "getvariable"
     return str(node.expressions[0].name) if is_read else ""
 
 
-def _without_fault(node: exp.Expression) -> exp.Expression:
+def _without_fault(node: exp.Expr) -> exp.Expr:
     """``x`` for ``if(fault is null, x, null)`` and ``case when fault is null then x end``."""
     choice = node.args["ifs"][0] if isinstance(node, exp.Case) and len(node.args["ifs"]) == 1 else node
     if not isinstance(choice, exp.If) or node.arg_key == "ifs":
@@ -177,5 +177,5 @@ def _without_fault(node: exp.Expression) -> exp.Expression:
         and isinstance(choice.this.expression, exp.Null)
         and isinstance(otherwise, exp.Null | None)
     )
-    good: exp.Expression = choice.args["true"] if is_good else node
+    good: exp.Expr = choice.args["true"] if is_good else node
     return good

@@ -85,11 +85,24 @@ def statement(path: str, name: str, text: str) -> Statement:
         if variable is not None and variable.name.lower() == "getvariable":
             read = variable.expressions[0].name
             table.replace(exp.to_table(f"{read}_files" if read in taken else read, alias=table.alias or None))
+    _inline_windows(select)
     comment = [line[2:].rstrip() for line in re.split(r"^(?!--)", text, maxsplit=1, flags=re.M)[0].splitlines()]
     about, documented = _split_comment([line.removeprefix(" ") for line in comment[1:]])
     reads = frozenset(table.name for table in select.find_all(exp.Table) if table.name and table.name not in own)
     grain = comment[0].strip() if comment else ""
     return Statement(path, name, grain, about, documented, text, select, reads, expressions(text))
+
+
+def _inline_windows(select: exp.Query) -> None:
+    """``over so_far`` with what the clause ``window so_far as (...)`` says, which lineage does not look at."""
+    for within in select.find_all(exp.Select):
+        named = {window.this.name: window for window in within.args.pop("windows", None) or []}
+        for window in list(within.find_all(exp.Window)):
+            meant = named.get(window.alias)
+            if meant is not None:
+                parts = {key: meant.args[key].copy() for key in ("order", "spec") if meant.args.get(key)}
+                partition = [column.copy() for column in meant.args.get("partition_by") or []]
+                window.replace(exp.Window(this=window.this.copy(), partition_by=partition, over="OVER", **parts))
 
 
 _COLUMN = re.compile(r"((?:\w+)(?:(?:, | \.\. )\w+)*)\s{2,}(\S.*)")

@@ -3,6 +3,7 @@
 A relation that is not named here is filled by the statement of its name (``30_users`` fills ``users``).
 """
 
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from textwrap import dedent
@@ -35,7 +36,7 @@ INGEST: dict[str, tuple[str, ...]] = {
     "rejected_files": ("0_rejected",),
     "rejected": ("52_rejected",),
     "pooled": ("41_pooled", "0_pooled"),
-    "ordered": ("50_events",),
+    "ordered": ("50_events", "0_ordered"),
     EVENTS: ("0_event_files",),
     "events": ("0_event_files",),
 }
@@ -53,12 +54,19 @@ SNAPSHOT: dict[str, tuple[str, ...]] = {
 }
 """Relations that more than one statement can fill, or one of another name."""
 
+PLAIN = "pipeline/ingest/plain.py"
+"""Gives plain lines column by column, as they stand there."""
 _ROUTING = "pipeline/ingest/routing.py"
+_ORDERING = "pipeline/ingest/ordering.py"
 _IN_CODE: dict[str, dict[str, tuple[str, str]]] = {
     "ingest": {
         "piece": (_ROUTING, "select candidates.*, raw_files.source_file from candidates cross join raw_files"),
         "rejected": (_ROUTING, "select candidates.*, raw_files.source_file from candidates cross join raw_files"),
-        "pooled": ("pipeline/ingest/writing.py", "select * from delivered"),
+        "pooled": (_ORDERING, "select * from delivered"),
+        "ordered": (
+            _ORDERING,
+            f"select {', '.join(_EVENT)} from piece union all by name select {', '.join(_EVENT)} from published_files",
+        ),
         EVENTS: ("pipeline/ingest/event_files.py", f"select {', '.join(_EVENT)} from ordered"),
     },
     "snapshot": {
@@ -87,11 +95,13 @@ FILES: dict[str, dict[str, Column]] = {
         **{name: Column("hbi", name) for name in ("user", "item", "behavior", "event_time")},
         "hbi_<behavior>": Column("hbi", "hbi_0"),
     },
-    "arrays/offsets.npy": {"offsets": Column("offsets", "first_event")},
-    "arrays/item.npy": {"item": Column("hbi", "item")},
-    "arrays/behavior.npy": {"behavior": Column("hbi", "behavior")},
-    "arrays/time.npy": {"time": Column("hbi", "event_time")},
-    "arrays/hbi.npy": {"hbi": Column("hbi", "hbi_0")},
+    "arrays/": {
+        "offsets.npy": Column("offsets", "first_event"),
+        "item.npy": Column("hbi", "item"),
+        "behavior.npy": Column("hbi", "behavior"),
+        "time.npy": Column("hbi", "event_time"),
+        "hbi.npy": Column("hbi", "hbi_0"),
+    },
     "splits/<split>/targets.parquet": {
         name: Column("targets", name)
         for name in (
@@ -111,7 +121,10 @@ FILES: dict[str, dict[str, Column]] = {
 TABLE = "table"
 _PARSING = ("15_", "20_", "21_", "22_")
 """Statements of one source each: a graph has those of its layout."""
-_MAPPED = tuple(RawColumn(key, ".*", "text") for key in ("user", "item", "behavior", "time", "category", "value"))
+_MAPPED = tuple(
+    RawColumn(key, ".*", f"the column that table.{key} names")
+    for key in ("user", "item", "behavior", "time", "category", "value")
+)
 _PLAIN_TABLE: tuple[str, ...] = ("user_id", "item_id", "behavior", "clock", "category_id")
 
 
@@ -131,6 +144,15 @@ def layouts(source: str) -> tuple[Layout, ...]:
     found = [one for one in vars(named_source(source)).values() if isinstance(one, Layout)]
     beside = {name for one in found for _, name in one.before}
     return tuple(one for one in found if one.statement not in beside)
+
+
+def id_types(source: str) -> Mapping[str, str]:
+    """The types of the ids of a source's events in SQL; empty for one's own log, where settings say."""
+    if source == TABLE:
+        return {}
+    of, sql = named_source(source), {"int64": "bigint", "string": "varchar"}
+    kinds = {"user_id": of.USER_ID_TYPE, "item_id": of.ITEM_ID_TYPE, "category_id": of.CATEGORY_ID_TYPE}
+    return {column: sql[kind] for column, kind in kinds.items()}
 
 
 def ingest(layout: Layout) -> Graph:
@@ -164,9 +186,8 @@ def _ingest(layout: Layout) -> tuple[Statement, ...]:
 
 def _ingest_fills(layout: Layout) -> dict[str, tuple[str, ...]]:
     made = {view: (Path(name).name,) for view, name in layout.before}
-    *_, exact = (name for name in parsing(layout) if not layout.plain or name != Path(layout.plain.statement).name)
     plain = (Path(layout.plain.statement).name,) if layout.plain else ()
-    return {**INGEST, **made, "parsed": (exact, *plain)}
+    return {**INGEST, **made, "parsed": (Path(layout.statement).name, *plain)}
 
 
 def _raw(layout: Layout) -> dict[str, tuple[str, ...]]:
@@ -186,7 +207,7 @@ def _plain(layout: Layout) -> Statement:
     columns = zip(layout.plain.columns, layout.columns, strict=False)
     chosen = "".join(f', {RAW}."{column.name}" as "{name}"' for name, column in columns)
     text = f"select chunks.first_row as source_row, chunks.text as line{chosen} from chunks cross join {RAW}"
-    return statement("pipeline/ingest/plain.py", "0_plain", text)
+    return statement(PLAIN, "0_plain", text)
 
 
 @cache

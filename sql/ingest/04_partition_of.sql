@@ -1,4 +1,4 @@
--- one moment in, one day out (macros): the first day of the partition that an event of that time belongs to, UTC
+-- one row in, one day out (macros): the first day of the partition that an event of that time belongs to, UTC
 create or replace macro day_of(event_time) as
 cast(make_timestamp(epoch_us(event_time)) as date);
 

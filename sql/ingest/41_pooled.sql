@@ -1,5 +1,5 @@
 -- one row per row that may be an event of the partitions at hand, delivered now or published earlier (view)
--- displaced   files published earlier whose content is delivered again under a name that comes before theirs
+-- Displaced files are left out: published earlier, and their content is delivered again under a name before theirs.
 with published as (
     select
         user_id,

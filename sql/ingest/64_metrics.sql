@@ -13,8 +13,8 @@ with final as (
         count(*) filter (
             where epoch_us(event_time) < getvariable('since') or epoch_us(event_time) >= getvariable('until')
         ) as events_outside_window,
-        strftime(to_timestamp(min(epoch(event_time))), '%Y-%m-%dT%H:%M:%SZ') as first_event,
-        strftime(to_timestamp(max(epoch(event_time))), '%Y-%m-%dT%H:%M:%SZ') as last_event
+        strftime(to_timestamp(epoch(min(event_time))), '%Y-%m-%dT%H:%M:%SZ') as first_event,
+        strftime(to_timestamp(epoch(max(event_time))), '%Y-%m-%dT%H:%M:%SZ') as last_event
     from read_parquet(getvariable('events'), hive_partitioning = false)
 )
 

@@ -6,14 +6,16 @@ from collections import defaultdict
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hmar.errors import SettingsError
+from hmar.errors import ModelError, SettingsError
 from hmar.evaluate import metrics
 from hmar.evaluate.compare import paired
 from hmar.evaluate.intervals import by_user, clustered, resampled_means
-from hmar.evaluate.names import RANK_METRICS
+from hmar.evaluate.names import CUTOFFS, RANK_METRICS
+from hmar.evaluate.ranking import rank_in_place, top_k
 
 RANKS = st.one_of(st.integers(1, 40).map(float), st.just(math.inf))
 OUTCOMES = st.lists(st.tuples(RANKS, RANKS, st.integers(0, 6)), min_size=1, max_size=30)
@@ -42,6 +44,47 @@ def test_metrics_lie_in_the_unit_interval_and_grow_with_the_cutoff(ranks: list[f
         assert (values[f"{kind}@5"] <= values[f"{kind}@10"]).all()
         assert (values[f"{kind}@10"] <= values[f"{kind}@20"]).all()
     assert (values["ndcg@10"] <= values["hr@10"]).all()
+
+
+@given(st.lists(RANKS, max_size=10), st.sampled_from([math.nan, 0.0, -1.0, 0.5]), st.sampled_from(RANK_METRICS))
+def test_an_impossible_rank_is_an_error_and_not_a_miss(ranks: list[float], bad: float, name: str) -> None:
+    with pytest.raises(ModelError, match=rf"{name}: target {len(ranks)} has rank "):
+        metrics.of_ranks(np.array([*ranks, bad, 1.0]), name)
+
+
+@st.composite
+def rankings(draw: st.DrawFn) -> tuple[list[list[float]], list[int]]:
+    """Scores of a few users for a catalog that is mostly smaller than the cutoffs, full of ties, and their targets."""
+    items = draw(st.integers(1, 26))
+    level = st.sampled_from([-math.inf, -1.0, -0.0, 0.0, 1.0, 2.0, math.inf])
+    rows = draw(st.lists(st.lists(level, min_size=items, max_size=items), min_size=1, max_size=6))
+    return rows, [draw(st.integers(0, items - 1)) for _ in rows]
+
+
+@given(rankings(), st.sampled_from(RANK_METRICS))
+def test_from_scores_to_metrics_is_looking_the_target_up_in_a_sorted_list(
+    ranking: tuple[list[list[float]], list[int]], name: str
+) -> None:
+    """The worst place among its equals is the target's; an item that scores -inf is in no list."""
+    rows, targets = ranking
+    scores = torch.tensor(rows)
+    chosen = scores.gather(1, torch.tensor(targets)[:, None])[:, 0]
+    found = metrics.of_ranks(rank_in_place(scores.clone(), chosen).numpy(), name)
+    values, items = top_k(scores.clone(), max(CUTOFFS))
+    for row, target, got, best, listed in zip(rows, targets, found, values.tolist(), items.tolist(), strict=True):
+        order = sorted(range(len(row)), key=lambda item: (-row[item], item == target))
+        order = [item for item in order if row[item] > -math.inf]
+        gains = [1.0 if item == target else 0.0 for item in order]
+        kind, cutoff = name.split("@") if "@" in name else (name, str(len(order)))
+        head = gains[: int(cutoff)]
+        weight = {
+            "hr": lambda place: 1.0,
+            "ndcg": lambda place: 1 / math.log2(place + 1),
+            "mrr": lambda place: 1 / place,
+        }[kind]
+        assert got == pytest.approx(sum(gain * weight(place) for place, gain in enumerate(head, 1)), rel=1e-12)
+        assert best == sorted(row, reverse=True)[: max(CUTOFFS)]
+        assert len(set(listed)) == len(listed) == min(len(row), max(CUTOFFS))
 
 
 def test_an_unknown_metric_names_the_nearest() -> None:

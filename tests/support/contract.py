@@ -1,4 +1,4 @@
-"""The configurations under which every registered model is held to the contract.
+"""The configurations under which every registered model, and every loss, is held to the contract.
 
 A model that is not listed is tested as it is by default: registering it is enough.
 """
@@ -28,5 +28,14 @@ CONFIGS: dict[str, dict[str, dict[str, Any]]] = {
     "popularity": {"target": {}, "all": {"behaviors": "all"}},
     "recent": {"all": {}, "target": {"behaviors": "target"}},
 }
+
+LOSS_DATA: dict[str, dict[str, Any]] = {
+    "bce": {},
+    "bpr": {"negatives": 2},
+    "cross_entropy": {"negatives": 0},
+    "gbce": {"negatives": 6, "negatives_from": "uniform"},
+    "sampled_softmax": {"negatives": 16, "negatives_from": "popularity", "negatives_per": "batch"},
+}
+"""The batches under which every loss trains every model."""
 
 CASES = [(name, label, config) for name in MODELS for label, config in CONFIGS.get(name, {"default": {}}).items()]

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hmar.data.count_runs import CountRuns
 from hmar.data.counting import PriorCounts
 from hmar.data.histories import Histories
 from hmar.data.snapshot import Snapshot
@@ -16,7 +17,7 @@ from hmar.models import model_class
 from hmar.models.base import CandidateCounts, Recommender, TrainingBatch, Vocabulary
 from tests.support.arrays import Event
 
-Packed = TypeVar("Packed", Histories, CandidateCounts, TrainingBatch)
+Packed = TypeVar("Packed", Histories, CandidateCounts, CountRuns, TrainingBatch)
 
 
 def pack_rows(
@@ -86,7 +87,7 @@ def in_double(packed: Packed) -> Packed:
     values: dict[str, Any] = {}
     for field in fields(packed):
         value = getattr(packed, field.name)
-        if isinstance(value, Histories):
+        if isinstance(value, Histories | CountRuns):
             values[field.name] = in_double(value)
         elif isinstance(value, Tensor) and value.is_floating_point():
             values[field.name] = value.double()

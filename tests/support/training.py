@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from hmar.data.batches import TrainingData
 from hmar.data.snapshot import Snapshot
 from hmar.losses import loss_function
 from hmar.models import model_class
 from hmar.models.base import Encoder, Vocabulary
 from hmar.tracking.client import connect
+from hmar.train.data import training_data
 from hmar.train.directory import TrainingDirectory
 from hmar.train.engine import set_up
 from hmar.train.loop import Trainer
@@ -89,17 +89,8 @@ def make_trainer(settings: TrainSettings, **parts: Any) -> Trainer:
     model = kind(kind.Config.parse(settings.config), Vocabulary.of(snapshot))
     assert isinstance(model, Encoder)
     model.fit_counts(snapshot, settings.split)
-    loss = loss_function(settings.loss)
-    data = TrainingData(
-        snapshot,
-        settings.split,
-        max_length=settings.max_length,
-        batch_size=settings.batch_size,
-        negatives=settings.negatives if loss.uses_negatives else 0,
-        negatives_from=settings.negatives_from,
-        seed=settings.seed,
-        behaviors=model.reads,
-    )
+    loss = loss_function(settings.loss, **settings.loss_options)
+    data = training_data(settings, snapshot, model, loss)
     standard: dict[str, Any] = {
         "device": device,
         "directory": TrainingDirectory(settings.out),

@@ -108,7 +108,7 @@ def run(case: Case) -> Result:
     with duckdb.connect() as connection, tempfile.TemporaryDirectory() as directory:
         connection.execute("set timezone = 'UTC'")
         if case.statement.parent.name == "ingest":
-            _prepare(connection)
+            prepare(connection, sorted({word for source in SOURCES.values() for word in source.BEHAVIORS}))
         for name, text in case.files.items():
             (Path(directory) / name).write_text(text, encoding="utf-8")
             connection.execute(f"set variable {name} = ?", [str(Path(directory) / name)])
@@ -129,11 +129,10 @@ def run(case: Case) -> Result:
     return Result(found, expected, found_types, {name: expected_types[name] for name in found_types})
 
 
-def _prepare(connection: duckdb.DuckDBPyConnection) -> None:
+def prepare(connection: duckdb.DuckDBPyConnection, behaviors: Sequence[str]) -> None:
     """The types and macros that ``pipeline.ingest.candidates`` makes."""
-    words = sorted({word for source in SOURCES.values() for word in source.BEHAVIORS})
-    for name, values in (("behavior", words), ("source_file", RAW_FILES), ("reason", [*Reason, BLANK])):
-        connection.execute(f"create type {name} as enum ({literals(values)})")
+    for name, words in (("behavior", behaviors), ("source_file", RAW_FILES), ("reason", [*Reason, BLANK])):
+        connection.execute(f"create type {name} as enum ({literals(words)})")
     for name in MACROS:
         connection.execute((SQL / "ingest" / f"{name}.sql").read_text(encoding="utf-8"))
 
@@ -160,9 +159,7 @@ def _table(
         connection.execute(f"insert into {name} values ({', '.join('?' * len(row))})", list(row))
 
 
-def _to_files(
-    connection: duckdb.DuckDBPyConnection, relation: str, directories: Sequence[str], target: Path
-) -> None:
+def _to_files(connection: duckdb.DuckDBPyConnection, relation: str, directories: Sequence[str], target: Path) -> None:
     target.mkdir()
     if directories:
         options, place = f"format parquet, partition_by ({', '.join(directories)})", target

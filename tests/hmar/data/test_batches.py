@@ -80,7 +80,9 @@ def test_the_true_item_obeys_the_candidate_rule(shop: Snapshot) -> None:
         item, end = int(batch.next_item[t]), None
         window_end = shop.train_end(SPLIT)[user] - int(batch.histories.from_end[t])
         end = window_end - 1
-        prior = data.prior.lookup(np.array([user]), np.array([item]), np.array([end]))[0].astype(float)
+        prior = (
+            data.prior.of(np.array([user])).lookup(np.array([0]), np.array([item]), np.array([end]))[0].astype(float)
+        )
         prior[int(batch.next_behavior[t])] += 1
         assert batch.next_hbi[t].tolist() == prior.tolist()
         assert rows[t] <= end

@@ -43,7 +43,8 @@ def test_lookup_counts_what_stands_before_a_row(shop: Snapshot) -> None:
                 item.append(i)
                 end.append(e)
                 expected.append(counts)
-    counts = PriorCounts(shop).lookup(np.array(user), np.array(item), np.array(end))
+    everyone = np.arange(shop.n_users)
+    counts = PriorCounts(shop).of(everyone).lookup(np.array(user), np.array(item), np.array(end))
     assert counts.dtype == np.uint16
     assert counts.tolist() == expected
 
@@ -71,7 +72,8 @@ def test_history_items_holds_each_item_of_a_history_once(shop: Snapshot) -> None
 def test_no_users_and_no_history(shop: Snapshot) -> None:
     prior = PriorCounts(shop)
     nothing = np.zeros(0, np.int64)
-    assert prior.lookup(nothing, nothing, nothing).shape == (0, 3)
+    assert prior.of(nothing).lookup(nothing, nothing, nothing).shape == (0, 3)
+    assert prior.of(np.array([0])).lookup(nothing, nothing, nothing).shape == (0, 3)
     assert prior.history_items(nothing, nothing).counts.shape == (0, 3)
     first = np.array([0, 1])
     assert len(prior.history_items(first, shop.offsets[first]).row) == 0
@@ -80,4 +82,4 @@ def test_no_users_and_no_history(shop: Snapshot) -> None:
 def test_an_index_that_cannot_hold_the_snapshot_says_so(shop: Snapshot, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Snapshot, "n_items", property(lambda self: 2**60))
     with pytest.raises(DataError, match="exceed what one index holds; raise k_core"):
-        PriorCounts(shop)
+        PriorCounts(shop).of(np.array([0]))

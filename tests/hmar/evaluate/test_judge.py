@@ -6,10 +6,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from torch import Tensor
 
+from hmar.data.histories import Histories
 from hmar.data.snapshot import PARTS, Snapshot
 from hmar.errors import DataError, ModelError
 from hmar.evaluate.judge import judge
+from hmar.models.base import CandidateCounts
 from tests.support.judging import SPLIT, Scripted, case, oracle, script
 
 
@@ -89,6 +92,18 @@ def test_nan_is_an_error_that_names_model_and_user(tmp_path: Path) -> None:
     user = snapshot.users.column("user_id")[int(targets.user[sick])].as_py()
     with pytest.raises(ModelError, match=f"Scripted scores NaN for user {user} "):
         judge(Scripted(snapshot, scores), snapshot, SPLIT, "test", max_length=5)
+
+
+def test_nan_among_the_sampled_candidates_alone_is_an_error_too(tmp_path: Path) -> None:
+    class SickWhenSampled(Scripted):
+        def score(self, histories: Histories, seen: CandidateCounts, items: Tensor) -> Tensor:
+            return super().score(histories, seen, items).index_fill(1, torch.tensor([2]), torch.nan)
+
+    snapshot = case(tmp_path / "snapshot", 4)
+    model = SickWhenSampled(snapshot, script(snapshot, 4))
+    assert np.isfinite(judge(model, snapshot, SPLIT, "test", max_length=5, sampled=False).mean("mrr"))
+    with pytest.raises(ModelError, match="SickWhenSampled scores NaN for user "):
+        judge(model, snapshot, SPLIT, "test", max_length=5)
 
 
 def test_a_target_that_was_consumed_before_is_refused(tmp_path: Path) -> None:

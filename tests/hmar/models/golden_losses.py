@@ -2,41 +2,44 @@
 
 A change that should not touch the numbers must not. After one that should:
 
-    python -m tests.hmar.models.golden_losses
+    python -m tests.hmar.models.golden_losses [RUN ...]
 """
 
 import json
+import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from hmar.data.batches import TrainingData
-from hmar.losses import loss_function, total_loss
+from hmar.losses import LOSSES, loss_function, total_loss
 from hmar.models.base import Encoder
 from tests.support.arrays import random_users, write_snapshot
+from tests.support.contract import LOSS_DATA
 from tests.support.models import build, in_double
 
 GOLDEN = Path(__file__).parent / "golden"
 STEPS = 20
 
-RUNS: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "hmar-bce": ("hmar", "bce", {"d": 16, "heads": 2, "alpha": {"view": 0.1, "cart": 0.1, "buy": 0.7}}),
-    "sasrec-bce": ("sasrec", "bce", {"d": 16, "heads": 2}),
-    "sasrec-cross_entropy": ("sasrec", "cross_entropy", {"d": 16, "heads": 2}),
+CONFIGS: dict[str, dict[str, Any]] = {
+    "hmar": {"d": 16, "heads": 2, "alpha": {"view": 0.1, "cart": 0.1, "buy": 0.7}},
+    "sasrec": {"d": 16, "heads": 2},
 }
+RUNS = {f"{model}-{loss}": (model, loss) for model in CONFIGS for loss in LOSSES}
 
 
 def losses(run: str, directory: Path) -> list[float]:
     """The losses of the first steps; ``directory`` is where the data may be written."""
-    name, loss_name, config = RUNS[run]
+    name, loss_name = RUNS[run]
     users = random_users(64, 50, 3, 40, seed=11, shortest=3)
     snapshot = write_snapshot(directory / "snapshot", users, items=50, seed=11)
-    model = build(name, config, snapshot, seed=11).double().train()
+    model = build(name, CONFIGS[name], snapshot, seed=11).double().train()
     assert isinstance(model, Encoder)
     loss = loss_function(loss_name)
-    data = TrainingData(snapshot, "leave_one_out", max_length=25, batch_size=16, seed=11)
+    data = TrainingData(snapshot, "leave_one_out", max_length=25, batch_size=16, seed=11, **LOSS_DATA[loss_name])
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, betas=(0.9, 0.98))
     course: list[float] = []
     epoch = 0
@@ -51,9 +54,9 @@ def losses(run: str, directory: Path) -> list[float]:
     return course[:STEPS]
 
 
-def main() -> None:
+def main(runs: Sequence[str]) -> None:
     GOLDEN.mkdir(exist_ok=True)
-    for run in RUNS:
+    for run in runs or RUNS:
         with tempfile.TemporaryDirectory() as directory:
             course = losses(run, Path(directory))
         (GOLDEN / f"{run}.json").write_text(json.dumps(course, indent=1) + "\n", encoding="utf-8")
@@ -61,4 +64,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

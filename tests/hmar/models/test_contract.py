@@ -1,6 +1,7 @@
 """What every registered model promises, whatever it computes."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,12 @@ from hmar.data.batches import TrainingData
 from hmar.data.histories import Histories
 from hmar.data.snapshot import Snapshot
 from hmar.errors import SettingsError
-from hmar.losses import LOSSES, Loss, loss_function, total_loss
+from hmar.losses import LOSSES, loss_function, total_loss
 from hmar.models import MODELS, model_class
-from hmar.models.base import CandidateCounts, Encoder, Recommender
+from hmar.models.base import CandidateCounts, Encoder, Recommender, TrainingBatch
 from tests.support.arrays import Event, random_users
-from tests.support.contract import CASES, CONFIGS
-from tests.support.models import ask, build, counts_of_rows, pack_rows
+from tests.support.contract import CASES, CONFIGS, LOSS_DATA
+from tests.support.models import ask, build, counts_of_rows, in_double, pack_rows
 
 SPLIT = "leave_one_out"
 L = 9
@@ -68,6 +69,33 @@ def select(histories: Histories, seen: CandidateCounts, rows: list[int]) -> tupl
     )
     rows_of = torch.tensor([new for new, _ in cells], dtype=torch.int64)
     return chosen, CandidateCounts(rows_of, seen.item[picked], seen.counts[picked])
+
+
+def reordered(batch: TrainingBatch, order: list[int]) -> TrainingBatch:
+    """The same users in another order, each with its positions, their negatives and their counts."""
+    offsets = batch.histories.offsets.tolist()
+    tokens = torch.tensor([t for row in order for t in range(offsets[row], offsets[row + 1])])
+    nothing = CandidateCounts(torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64), torch.zeros(0, 3))
+    histories, _ = select(batch.histories, nothing, order)
+    assert batch.negative_log_q is not None
+    shared = batch.negatives.ndim == 1
+    runs = batch.count_runs
+    if runs is not None:
+        place = torch.empty_like(tokens)
+        place[tokens] = torch.arange(len(tokens))
+        runs = replace(runs, first=place[runs.first], stop=place[runs.first] + runs.stop - runs.first)
+    return replace(
+        batch,
+        histories=histories,
+        next_item=batch.next_item[tokens],
+        next_behavior=batch.next_behavior[tokens],
+        next_hbi=batch.next_hbi[tokens],
+        negatives=batch.negatives if shared else batch.negatives[tokens],
+        negative_hbi=batch.negative_hbi[tokens],
+        user=batch.user[order],
+        negative_log_q=batch.negative_log_q if shared else batch.negative_log_q[tokens],
+        count_runs=runs,
+    )
 
 
 def test_every_model_is_here() -> None:
@@ -177,39 +205,69 @@ def test_an_unknown_config_key_names_the_nearest(case: Case) -> None:
         kind.Config.parse({f"{key}x": 1}, "config")
 
 
-def losses_of(model: Encoder) -> list[Loss]:
-    losses = [loss_function(name) for name in LOSSES]
-    return [loss for loss in losses if loss.uses_negatives or not model.uses_hbi]
+def test_counts_enter_an_items_vector_as_the_model_says(model: Recommender) -> None:
+    if not isinstance(model, Encoder) or not model.uses_hbi:
+        pytest.skip("uses no counts")
+    items = torch.arange(14)
+    counts = torch.randint(5, (14, 3), generator=torch.Generator().manual_seed(4)).float()
+    without = model.item_vectors(items, torch.zeros(1, 3))
+    close(model.item_vectors(items, counts), without + counts @ model.count_vectors())
 
 
-def test_training_moves_every_parameter(case: Case, shop: Snapshot) -> None:
-    for which in range(len(LOSSES)):
-        model = build(*case, shop)
-        if not isinstance(model, Encoder) or which >= len(losses_of(model)):
-            return
-        data = TrainingData(shop, SPLIT, max_length=L, batch_size=100, behaviors=model.reads)
-        (batch,) = data.batches(0)
-        total_loss(model, losses_of(model)[which], batch).backward()
-        for name, parameter in model.named_parameters():
-            assert parameter.grad is not None, name
-            assert parameter.grad.isfinite().all(), name
-            assert parameter.grad.abs().max() > 0, name
+@pytest.fixture(params=list(LOSSES))
+def loss_name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
-def test_training_lowers_the_loss(case: Case, circle: Snapshot) -> None:
-    for which in range(len(LOSSES)):
-        model = build(*case, circle).train()
-        if not isinstance(model, Encoder) or which >= len(losses_of(model)):
-            return
-        loss = losses_of(model)[which]
-        data = TrainingData(circle, SPLIT, max_length=L, batch_size=15, behaviors=model.reads)
-        optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-        course = []
-        for epoch in range(20):
-            for batch in data.batches(epoch):
-                value = total_loss(model, loss, batch)
-                optimizer.zero_grad()
-                value.backward()
-                optimizer.step()
-                course.append(value.item())
-        assert sum(course[-10:]) < 0.9 * sum(course[:10])
+def test_every_loss_is_here() -> None:
+    assert set(LOSS_DATA) == set(LOSSES)
+
+
+def test_training_moves_every_parameter(case: Case, loss_name: str, shop: Snapshot) -> None:
+    model = build(*case, shop)
+    if not isinstance(model, Encoder):
+        pytest.skip("is not trained")
+    data = TrainingData(shop, SPLIT, max_length=L, batch_size=100, behaviors=model.reads, **LOSS_DATA[loss_name])
+    (batch,) = data.batches(0)
+    total_loss(model, loss_function(loss_name), batch).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+        assert parameter.grad.abs().max() > 0, name
+
+
+def test_training_does_not_depend_on_the_order_of_users(case: Case, loss_name: str, shop: Snapshot) -> None:
+    """A batch's loss and gradients are those of the same users in another order."""
+    model = build(*case, shop)
+    if not isinstance(model, Encoder):
+        pytest.skip("is not trained")
+    model = model.double()
+    data = TrainingData(shop, SPLIT, max_length=L, batch_size=100, behaviors=model.reads, **LOSS_DATA[loss_name])
+    (batch,) = data.batches(0)
+    order = torch.randperm(len(batch.user), generator=torch.Generator().manual_seed(5)).tolist()
+    one, other = in_double(batch), in_double(reordered(batch, order))
+    assert one.user.tolist() != other.user.tolist()
+    loss = loss_function(loss_name)
+    values = [total_loss(model, loss, each) for each in (one, other)]
+    torch.testing.assert_close(values[1], values[0], rtol=1e-10, atol=0)
+    gradients = [torch.autograd.grad(value, list(model.parameters())) for value in values]
+    for a, b in zip(*gradients, strict=True):
+        torch.testing.assert_close(b, a, rtol=1e-7, atol=1e-10)
+
+
+def test_training_lowers_the_loss(case: Case, loss_name: str, circle: Snapshot) -> None:
+    model = build(*case, circle).train()
+    if not isinstance(model, Encoder):
+        pytest.skip("is not trained")
+    loss = loss_function(loss_name)
+    data = TrainingData(circle, SPLIT, max_length=L, batch_size=15, behaviors=model.reads, **LOSS_DATA[loss_name])
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    course = []
+    for epoch in range(20):
+        for batch in data.batches(epoch):
+            value = total_loss(model, loss, batch)
+            optimizer.zero_grad()
+            value.backward()
+            optimizer.step()
+            course.append(value.item())
+    assert sum(course[-10:]) < 0.9 * sum(course[:10])

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from hmar.losses import LOSSES
 from hmar.models import MODELS, model_class
 from tests.hmar.models.golden_losses import GOLDEN, RUNS, STEPS, losses
 
@@ -16,5 +17,7 @@ def test_losses_are_what_they_were(run: str, tmp_path: Path) -> None:
     assert losses(run, tmp_path) == pytest.approx(expected, rel=1e-5)
 
 
-def test_every_trained_model_has_golden_losses() -> None:
-    assert {name for name, _, _ in RUNS.values()} == {name for name in MODELS if model_class(name).trainable}
+def test_every_trained_model_has_golden_losses_with_every_loss() -> None:
+    trained = {name for name in MODELS if model_class(name).trainable}
+    assert set(RUNS.values()) == {(name, loss) for name in trained for loss in LOSSES}
+    assert {path.stem for path in GOLDEN.iterdir()} == set(RUNS)

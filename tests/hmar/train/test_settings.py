@@ -26,6 +26,16 @@ def resolve(**values: object) -> TrainSettings:
         ({"config": {"dropuot": 0.1}}, ["config", "dropuot", "did you mean 'dropout'"]),
         ({"config": {"dropout": 1.5}}, ["config", "dropout", "less than 1"]),
         ({"loss": "cross-entropy"}, ["loss", "did you mean 'cross_entropy'"]),
+        ({"loss": "gbce", "negatives_from": "popularity"}, ["negatives_from", "gbce", "set uniform"]),
+        ({"loss": "gbce"}, ["negatives_from", "set uniform", "given: 'unseen'"]),
+        ({"loss": "sampled_softmax"}, ["negatives_from", "set uniform or popularity", "given: 'unseen'"]),
+        ({"negatives_per": "batch"}, ["negatives_per", "unseen differs by user"]),
+        ({"loss": "cross_entropy", "negatives_per": "batch"}, ["negatives_per", "draws no negatives", "set position"]),
+        ({"loss": "bce", "gbce_t": 0.5}, ["gbce_t", "only loss gbce has it, and this is bce"]),
+        ({"loss": "gbce", "negatives_from": "uniform", "gbce_t": 1.5}, ["gbce_t", "less than or equal to 1"]),
+        ({"loss": "bpr", "chunk_mb": 8}, ["chunk_mb", "only loss cross_entropy has it, and this is bpr"]),
+        ({"loss": "cross_entropy", "chunk_mb": 0}, ["chunk_mb", "greater than 0"]),
+        ({"negatives_from": "popular"}, ["negatives_from", "'popularity'"]),
         ({"split": "random"}, ["split", "leave_one_out"]),
         ({"preset": "movielense"}, ["preset", "did you mean 'movielens'"]),
         ({"max_length": 201}, ["max_length", "200 positions", "config.positions"]),
@@ -38,6 +48,12 @@ def test_a_bad_setting_is_named(values: dict[str, object], words: list[str]) -> 
         resolve(**values)
     for word in words:
         assert word in str(caught.value)
+
+
+def test_a_loss_gets_the_options_that_were_given() -> None:
+    assert resolve(loss="cross_entropy").loss_options == {}
+    assert resolve(loss="cross_entropy", chunk_mb=8).loss_options == {"chunk_mb": 8}
+    assert resolve(loss="gbce", negatives_from="uniform", gbce_t=0).loss_options == {"t": 0}
 
 
 def test_the_model_configuration_is_completed_with_its_defaults() -> None:

@@ -1,0 +1,81 @@
+"""Which items every training position's user had had before it, and how often: what makes the candidate vectors of a
+few items differ from those of the rest of the catalog.
+
+A user's counts with an item stand from one event with it to the next, which is a run of positions. So there is one run
+per event, and the (position, item) cells, of which there are as many as positions times items of a history, are made
+only for the positions that are being looked at.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hmar.data.histories import spans
+from hmar.data.snapshot import Snapshot
+
+
+@dataclass(frozen=True)
+class CountRuns:
+    """G runs: at the positions first : stop, the user had done ``counts`` with ``item`` before the next event.
+
+    Attributes:
+        item: int64 [G]. counts: float32 [G, R]. first, stop: int64 [G], packed positions. No two runs have an item and
+        a position in common.
+    """
+
+    item: Tensor
+    counts: Tensor
+    first: Tensor
+    stop: Tensor
+
+    def to(self, device: torch.device) -> "CountRuns":
+        return CountRuns(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
+
+    def select(self, chosen: Tensor) -> "CountRuns":
+        """The runs with these indices, int64."""
+        return CountRuns(*(getattr(self, name)[chosen] for name in self.__dataclass_fields__))
+
+    def positions(self, start: int, stop: int) -> "CountRuns":
+        """What there is of them at the positions start : stop, counted from ``start``."""
+        live = self.select(((self.first < stop) & (self.stop > start)).nonzero()[:, 0])
+        return replace(live, first=live.first.clamp(min=start) - start, stop=live.stop.clamp(max=stop) - start)
+
+    def cells(self) -> tuple[Tensor, Tensor]:
+        """Every (position, run) pair: int64 [P] and int64 [P], sorted by run."""
+        lengths = self.stop - self.first
+        run = torch.repeat_interleave(lengths)
+        before = lengths.cumsum(0) - lengths
+        return torch.arange(len(run), device=run.device) + (self.first - before)[run], run
+
+
+def count_runs(
+    snapshot: Snapshot, users: NDArray[np.int64], offsets: NDArray[np.int64], following: NDArray[np.int64]
+) -> CountRuns:
+    """The runs of a batch.
+
+    Args:
+        users: dense ids [B]. offsets: int64 [B+1], the positions of row b are offsets[b] : offsets[b+1], at least one.
+        following: int64 [T], the row of the event table that each position predicts, increasing within a row.
+    """
+    events, bounds = spans(snapshot.offsets[users], following[offsets[1:] - 1])
+    row = np.repeat(np.arange(len(users)), np.diff(bounds))
+    item = snapshot.item[events].astype(np.int64)
+    order = np.argsort(row * snapshot.n_items + item, kind="stable")
+    again = np.full(len(events), snapshot.manifest.events)
+    followed = (row[order][1:] == row[order][:-1]) & (item[order][1:] == item[order][:-1])
+    again[order[:-1][followed]] = events[order[1:][followed]]
+
+    stride = snapshot.manifest.events + 1
+    asked = np.repeat(np.arange(len(users)), np.diff(offsets)) * stride + following
+    first = np.searchsorted(asked, row * stride + events, side="right")
+    stop = np.searchsorted(asked, row * stride + again, side="right")
+    live = first < stop
+    return CountRuns(
+        item=torch.from_numpy(item[live]),
+        counts=torch.from_numpy(snapshot.hbi[events[live]].astype(np.float32)),
+        first=torch.from_numpy(first[live]),
+        stop=torch.from_numpy(stop[live]),
+    )

@@ -1,0 +1,59 @@
+"""Scores of a batch's true items and of its sampled negatives, for the losses that compare them; in float32 at least,
+whatever precision the products were made in."""
+
+import torch
+from torch import Tensor
+
+from hmar.models.base import Encoder, TrainingBatch
+
+
+def positive_scores(encoder: Encoder, states_TD: Tensor, batch: TrainingBatch) -> Tensor:
+    """s_+ of every position, [T]."""
+    hbi = batch.next_hbi if encoder.uses_hbi else None
+    return _at_least_single((states_TD * encoder.item_vectors(batch.next_item, hbi)).sum(-1))
+
+
+def negative_scores(encoder: Encoder, states_TD: Tensor, batch: TrainingBatch) -> Tensor:
+    """s_n of every position's negatives, [T, N]; -inf where a negative that all positions share is the true item."""
+    if batch.negatives.ndim == 1:
+        return _shared_scores(encoder, states_TD, batch)
+    hbi = batch.negative_hbi if encoder.uses_hbi else None
+    return _at_least_single(torch.einsum("td,tnd->tn", states_TD, encoder.item_vectors(batch.negatives, hbi)))
+
+
+def positive_weighted(encoder: Encoder, batch: TrainingBatch, losses_T: Tensor) -> Tensor:
+    """w_t times the loss of position t, [T]."""
+    weights_T = encoder.position_weights(batch)
+    return losses_T if weights_T is None else weights_T * losses_T
+
+
+def _shared_scores(encoder: Encoder, states_TD: Tensor, batch: TrainingBatch) -> Tensor:
+    """One matrix product for all positions; what a user's counts add is put in where there are any."""
+    # A negative may have been drawn several times, and each cell of counts belongs to one column.
+    items, place = batch.negatives.unique(return_inverse=True)
+    if encoder.uses_hbi:
+        scores_TU = _with_counts(encoder, states_TD, batch, items)
+    else:
+        scores_TU = states_TD @ encoder.item_vectors(items, None).T
+    scores_TN = _at_least_single(scores_TU)[:, place]
+    return scores_TN.masked_fill(batch.negatives == batch.next_item[:, None], -torch.inf)
+
+
+def _with_counts(encoder: Encoder, states_TD: Tensor, batch: TrainingBatch, items: Tensor) -> Tensor:
+    """Scores of chosen, distinct, sorted items at every position, [T, U]."""
+    runs = batch.count_runs
+    assert runs is not None, "shared negatives of an encoder that uses counts need the batch's count runs"
+    never_R = states_TD.new_zeros(1, len(encoder.vocabulary.behaviors))
+    per_count_TR = _at_least_single(states_TD @ encoder.count_vectors().T)
+    scores_TU = _at_least_single(states_TD @ encoder.item_vectors(items, never_R).T)
+    scores_TU = scores_TU + per_count_TR.gather(1, batch.next_behavior[:, None])
+    column = torch.searchsorted(items, runs.item).clamp(max=len(items) - 1)
+    drawn = (items[column] == runs.item).nonzero()[:, 0]
+    runs, column = runs.select(drawn), column[drawn]
+    position, run = runs.cells()
+    added_P = (per_count_TR[position] * runs.counts[run]).sum(-1)
+    return scores_TU.index_put((position, column[run]), added_P, accumulate=True)
+
+
+def _at_least_single(scores: Tensor) -> Tensor:
+    return scores.float() if scores.dtype in (torch.bfloat16, torch.float16) else scores

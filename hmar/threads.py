@@ -1,0 +1,31 @@
+"""How many threads this process computes with: torch's, Arrow's and OpenMP's, set here and nowhere else.
+
+(DuckDB's are a setting of each connection, ``engine.threads`` of the pipeline: :mod:`pipeline.storage.engine`.)
+"""
+
+import os
+from collections.abc import MutableMapping
+
+SLEEPING = {"OMP_WAIT_POLICY": "PASSIVE"}
+"""Variables for a process that will import torch. By default OpenMP's waiting threads spin: with one process more than
+there are cores, the spinning of each takes the time of the others' work, and training is several times slower."""
+
+
+def sleep_while_waiting(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Let idle threads sleep. Call it before torch is imported, which reads this once; what is set already, stays."""
+    for name, value in SLEEPING.items():
+        environment.setdefault(name, value)
+
+
+def limit_threads(threads: int) -> None:
+    """Compute with so many threads from now on: torch's products, and Arrow's reading of files."""
+    import pyarrow as pa
+    import torch
+
+    torch.set_num_threads(threads)
+    pa.set_cpu_count(threads)
+
+
+def available_cores() -> int:
+    """Cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
