@@ -154,7 +154,8 @@ class Snapshot:
 
     def _array(self, relative: str) -> NDArray[Any]:
         try:
-            array: NDArray[Any] = np.load(self.path / relative, mmap_mode="r", allow_pickle=False)
+            # Unlike np.load this reads the one format only: no archive of arrays, and never a pickle.
+            array: NDArray[Any] = np.lib.format.open_memmap(self.path / relative, mode="r")
             return array
         except (OSError, ValueError) as error:
             raise DataError(f"{self.path / relative}: unreadable ({error}); rebuild the snapshot") from None

@@ -123,8 +123,9 @@ class TrainingBatch:
     count_runs: CountRuns | None = None
 
     def to(self, device: torch.device) -> "TrainingBatch":
-        values: dict[str, Any] = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return TrainingBatch(**{name: None if value is None else value.to(device) for name, value in values.items()})
+        given = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        moved: dict[str, Any] = {name: value.to(device) for name, value in given.items() if value is not None}
+        return TrainingBatch(**moved)
 
 
 class Encoder(Recommender):

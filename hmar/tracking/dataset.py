@@ -1,5 +1,4 @@
-"""The snapshot as the dataset of a run: its id is the digest, its directory the source, the row accounts its profile; no
-data is read."""
+"""The snapshot as the dataset of a run: its id is the digest, its directory the source, the accounts its profile."""
 
 import json
 from typing import Any

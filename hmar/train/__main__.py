@@ -1,9 +1,11 @@
 """``python -m hmar.train --model hmar --snapshot DIR --out DIR ...``: see ``--help``.
 
-On N GPUs, or in N processes: ``torchrun --nproc-per-node N -m hmar.train ...``, everything else the same.
+In N processes, on N GPUs: ``--processes N``, or ``torchrun --nproc-per-node N -m hmar.train ...``, which knows several
+machines too; everything else is the same.
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -20,11 +22,10 @@ def main(arguments: Sequence[str]) -> int:
     sleep_while_waiting()
     try:
         settings = parse(arguments)
-        from hmar.train.ranks import Ranks
+        from hmar.train.processes import together
         from hmar.train.session import follow, train
 
-        ranks = Ranks.of_environment()
-        with ranks.joined():
+        with together(settings.processes, arguments) as ranks, ranks.joined():
             if ranks.first:
                 train(settings, stop, ranks)
             else:
@@ -41,7 +42,9 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _failed(error: HmarError) -> int:
-    print(f"error: {'; '.join(str(error).splitlines())}", file=sys.stderr)
+    rank = os.environ.get("RANK", "0")
+    who = "" if rank == "0" else f"process {rank}: "  # the error of a training is the one that its first process prints
+    print(f"{who}error: {'; '.join(str(error).splitlines())}", file=sys.stderr)
     return error.exit_code
 
 

@@ -20,7 +20,7 @@ from hmar.settings import LayeredSettings, Section, nearest, read_yaml
 PRESETS = Path(__file__).parent.parent / "presets"
 
 _PLACES = {"snapshot", "out", "preset", "tracking"}
-_MANNERS = {"device", "threads", "checkpoint_seconds", "keep_checkpoints", "log_seconds", "chunk_mb"}
+_MANNERS = {"device", "processes", "threads", "checkpoint_seconds", "keep_checkpoints", "log_seconds", "chunk_mb"}
 RESUMABLE_KEYS = frozenset(_PLACES | _MANNERS)
 """Settings that may differ when a training is continued: they say where and how it runs, not what it computes.
 
@@ -106,6 +106,9 @@ class TrainSettings(LayeredSettings):
     """Evaluations without a better NDCG@10 after which training ends."""
     seed: int = Field(0, ge=0)
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    processes: int = Field(1, ge=1)
+    """Processes on this machine that share every batch, on GPUs one for each; leave it at 1 under torchrun, which says
+    it itself."""
     precision: Literal["32", "bf16-mixed", "16-mixed"] = "32"
     threads: int = Field(2, ge=0)
     """CPU threads of torch; 0: as many as this process may use cores. Small models gain nothing from more than two,

@@ -35,6 +35,10 @@ class Beside:
             start_new_session=True,
         )
 
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
     def __enter__(self) -> Self:
         return self
 

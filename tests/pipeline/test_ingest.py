@@ -7,9 +7,11 @@ import random
 import shutil
 import subprocess
 import threading
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from hmar.errors import BusyError, DataError, HmarError, StorageError
@@ -440,6 +442,24 @@ def test_busy_dataset_is_left_alone(tmp_path: Path, home: Path) -> None:
     with dataset_lock(s.paths.lock(s.name), "another run"), pytest.raises(BusyError, match="another run"):
         land(s)
     assert not s.paths.staging(s.name).exists()
+
+
+def test_cut_zstandard_is_named(tmp_path: Path, home: Path) -> None:
+    text = lines(taobao_rows(200_000)).encode()
+    packed = bytes(pa.compress(text, "zstd", asbytes=True))
+    raw = write(tmp_path / "UserBehavior.csv.zst", packed[:-40_000])
+    with pytest.raises(
+        DataError, match=r"UserBehavior\.csv\.zst: the Zstandard data is damaged or cut .*; fetch the file again"
+    ):
+        land(settings("taobao", raw, home))
+
+
+def test_zip_is_refused(tmp_path: Path, home: Path) -> None:
+    raw = tmp_path / "UserBehavior.csv"
+    with zipfile.ZipFile(raw, "w") as archive:
+        archive.writestr("UserBehavior.csv", ENOUGH)
+    with pytest.raises(DataError, match="a zip archive; unzip it and give the file in it"):
+        land(settings("taobao", raw, home))
 
 
 def test_cut_gzip_is_named(tmp_path: Path, home: Path) -> None:

@@ -208,6 +208,18 @@ def test_an_event_that_is_there_several_times_counts_each_time(tmp_path: Path) -
     assert snapshot.targets("leave_one_out", "validation").event.tolist() == [6]
 
 
+def test_a_log_without_equal_rows_is_sorted_by_less_and_comes_out_the_same(tmp_path: Path) -> None:
+    events = random_events(10, 8, 400, seed=3, span=20)
+    written = []
+    for place, settings in ((tmp_path / "a", {}), (tmp_path / "b", {"ingest": {"identical_rows": "duplicate"}})):
+        s = snapshot_run(place)
+        published = publish_events(s.paths.events(s.name), events)
+        manifest = published.events / "manifest.json"
+        manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "settings": settings}))
+        written.append((build(s, published).snapshot / "events.parquet").read_bytes())
+    assert written[0] == written[1]
+
+
 @pytest.mark.parametrize("kinds", [1, 2, 4, 5, 8])
 def test_hbi_for_any_number_of_behaviors(tmp_path: Path, kinds: int) -> None:
     behaviors = tuple(f"kind {n}" for n in range(kinds))

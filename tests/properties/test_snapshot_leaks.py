@@ -58,7 +58,8 @@ def facts(snapshot: Snapshot, split: str, targets: Targets, n: int) -> Facts:
     rows = range(snapshot.offsets[user], end)
     drawn = snapshot.candidates(split, targets)[n]
     asked = np.append(drawn[drawn >= 0], targets.item[n])
-    counts = PriorCounts(snapshot).lookup(np.full(len(asked), user), asked, np.full(len(asked), end))
+    past = PriorCounts(snapshot).of(np.array([user]))
+    counts = past.lookup(np.zeros(len(asked), np.int64), asked, np.full(len(asked), end))
     return {
         "history": [(items[snapshot.item[row]], int(snapshot.behavior[row]), int(snapshot.time[row])) for row in rows],
         "hbi": snapshot.hbi[rows.start : rows.stop].tolist(),

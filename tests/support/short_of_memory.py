@@ -1,4 +1,4 @@
-"""``python -m tests.support.short_of_memory DIR``: trains once with all memory and once with less than a batch takes."""
+"""``python -m tests.support.short_of_memory DIR``: trains with all memory, then with less than a batch takes."""
 
 import resource
 import sys

@@ -214,6 +214,15 @@ def test_counts_enter_an_items_vector_as_the_model_says(model: Recommender) -> N
     close(model.item_vectors(items, counts), without + counts @ model.count_vectors())
 
 
+TRAINED = [(name, label, config) for name, label, config in CASES if model_class(name).trainable]
+
+
+@pytest.fixture(params=[pytest.param((name, config), id=f"{name}-{label}") for name, label, config in TRAINED])
+def trained(request: pytest.FixtureRequest) -> Case:
+    chosen: Case = request.param
+    return chosen
+
+
 @pytest.fixture(params=list(LOSSES))
 def loss_name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
@@ -223,10 +232,9 @@ def test_every_loss_is_here() -> None:
     assert set(LOSS_DATA) == set(LOSSES)
 
 
-def test_training_moves_every_parameter(case: Case, loss_name: str, shop: Snapshot) -> None:
-    model = build(*case, shop)
-    if not isinstance(model, Encoder):
-        pytest.skip("is not trained")
+def test_training_moves_every_parameter(trained: Case, loss_name: str, shop: Snapshot) -> None:
+    model = build(*trained, shop)
+    assert isinstance(model, Encoder)
     data = TrainingData(shop, SPLIT, max_length=L, batch_size=100, behaviors=model.reads, **LOSS_DATA[loss_name])
     (batch,) = data.batches(0)
     total_loss(model, loss_function(loss_name), batch).backward()
@@ -236,11 +244,10 @@ def test_training_moves_every_parameter(case: Case, loss_name: str, shop: Snapsh
         assert parameter.grad.abs().max() > 0, name
 
 
-def test_training_does_not_depend_on_the_order_of_users(case: Case, loss_name: str, shop: Snapshot) -> None:
+def test_training_does_not_depend_on_the_order_of_users(trained: Case, loss_name: str, shop: Snapshot) -> None:
     """A batch's loss and gradients are those of the same users in another order."""
-    model = build(*case, shop)
-    if not isinstance(model, Encoder):
-        pytest.skip("is not trained")
+    model = build(*trained, shop)
+    assert isinstance(model, Encoder)
     model = model.double()
     data = TrainingData(shop, SPLIT, max_length=L, batch_size=100, behaviors=model.reads, **LOSS_DATA[loss_name])
     (batch,) = data.batches(0)
@@ -255,10 +262,9 @@ def test_training_does_not_depend_on_the_order_of_users(case: Case, loss_name: s
         torch.testing.assert_close(b, a, rtol=1e-7, atol=1e-10)
 
 
-def test_training_lowers_the_loss(case: Case, loss_name: str, circle: Snapshot) -> None:
-    model = build(*case, circle).train()
-    if not isinstance(model, Encoder):
-        pytest.skip("is not trained")
+def test_training_lowers_the_loss(trained: Case, loss_name: str, circle: Snapshot) -> None:
+    model = build(*trained, circle).train()
+    assert isinstance(model, Encoder)
     loss = loss_function(loss_name)
     data = TrainingData(circle, SPLIT, max_length=L, batch_size=15, behaviors=model.reads, **LOSS_DATA[loss_name])
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)

@@ -43,6 +43,12 @@ def test_a_damaged_newest_falls_back_to_the_one_before(tmp_path: Path, damage: s
     assert loaded["step"] == 1
     assert len(warnings) == 1
     assert newest.name in warnings[0]
+    # It does not crowd out those that come after the one it fell back to.
+    checkpoints.keep = 1
+    checkpoints.save(1, state(7))
+    loaded = Checkpoints(tmp_path, keep=1).load(no_warning)
+    assert loaded is not None
+    assert loaded["step"] == 7
 
 
 def test_all_damaged_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from hmar.data.snapshot import Snapshot
-from hmar.errors import Interrupted, ModelError
+from hmar.errors import DataError, Interrupted, ModelError
 from hmar.losses import loss_function
 from hmar.train.loop import Trainer
 from hmar.train.signals import StopSignal
@@ -177,6 +177,41 @@ def test_a_loss_that_is_not_finite_stops_it_and_names_the_users(cycle: Snapshot,
     assert restored.restore()
     assert (restored.cursor.epoch, restored.cursor.step) == (1, 0)
     assert all(torch.isfinite(tensor).all() for tensor in restored.model.state_dict().values())
+
+
+def test_a_gradient_that_is_not_finite_is_never_checkpointed(cycle: Snapshot, tmp_path: Path) -> None:
+    """The loss of its step is finite, and the next one's would come after the checkpoint."""
+    calls = 0
+
+    class Bad:
+        uses_negatives = False
+
+        def __call__(self, encoder: Any, states: torch.Tensor, batch: Any) -> torch.Tensor:
+            nonlocal calls
+            calls += 1
+            if calls == 5:
+                users.extend(batch.user.tolist())
+                return (0 * states).abs().sqrt().sum()
+            return states.sum()
+
+    users: list[int] = []
+    settings = train_settings(cycle, tmp_path / "out", checkpoint_seconds=1e-9)
+    trainer = make_trainer(settings, loss=Bad(), validate=None)
+    with pytest.raises(ModelError, match=r"is not finite after epoch 1, step 5; its users are in .*bad_batch.json"):
+        trainer.fit()
+    content = json.loads((tmp_path / "out" / "bad_batch.json").read_text(encoding="utf-8"))
+    assert (content["epoch"], content["step"], content["users"]) == (1, 5, users)
+    restored = make_trainer(settings, validate=None)
+    assert restored.restore()
+    assert restored.cursor.total == 4
+
+
+def test_a_checkpoint_of_another_format_is_refused(cycle: Snapshot, tmp_path: Path) -> None:
+    settings = train_settings(cycle, tmp_path / "out", max_epochs=1)
+    trainer = make_trainer(settings)
+    trainer.checkpoints.save(1, {"format": 1})
+    with pytest.raises(DataError, match=r"format 1, this code reads \d; finish the training with the version that"):
+        trainer.restore()
 
 
 def test_warmup_and_clipping_reach_the_weights(cycle: Snapshot, tmp_path: Path) -> None:
