@@ -20,9 +20,7 @@ def snapshot_input(snapshot: Snapshot, split: str) -> Any:
         "events": manifest.events,
         "behaviors": manifest.behavior_counts,
         "accounts": manifest.accounts,
-        "raw_files": [
-            {key: raw[key] for key in ("name", *RAW_ACCOUNTS)} for raw in manifest.inputs if "events" in raw
-        ],
+        "raw_files": [{key: raw[key] for key in ("name", *RAW_ACCOUNTS)} for raw in manifest.inputs if "events" in raw],
     }
     dataset = Dataset(
         name=manifest.dataset,

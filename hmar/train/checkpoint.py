@@ -71,7 +71,7 @@ class Checkpoints:
                 state = self.read(path.name)
             except DataError as error:
                 refused[path] = str(error)
-                warn(f"{error}; passed over")
+                warn(f"{error} passed over")
                 continue
             for damaged in refused:  # out of the way of the next ones: it would count among the newest
                 damaged.rename(f"{damaged}{DAMAGED}")
@@ -104,7 +104,7 @@ class Checkpoints:
             LOGGER.debug("%s: %s", path, error)
             state = None
         if not isinstance(state, dict):
-            raise DataError(f"{path}: refused checkpoint, it is not tensors, numbers and text alone; nothing was run")
+            raise DataError(f"{path}: not tensors, numbers and text alone, nothing in it was run: refused checkpoint")
         return state
 
     def _newest_first(self) -> list[Path]:
