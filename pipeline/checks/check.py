@@ -14,8 +14,6 @@ class Check:
     high: float | None
     why: str
     """One sentence for the pages."""
-    details: tuple[str, ...] = ()
-    """Lines that the Data Docs show below it."""
 
     @property
     def expected(self) -> str:
@@ -63,7 +61,7 @@ def expectations(suite: Sequence[Check]) -> list[Any]:
             column=check.measure,
             min_value=check.low,
             max_value=check.high,
-            meta={"notes": {"format": "markdown", "content": [check.why, *check.details]}},
+            meta={"notes": {"format": "markdown", "content": [check.why]}},
         )
         for check in suite
     ]

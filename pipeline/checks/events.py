@@ -4,32 +4,27 @@ DuckDB computes the measures, Great Expectations judges that one row and renders
 ten times as long and gigabytes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from pipeline.checks.check import Check, nothing
 from pipeline.settings import RetrainSettings
-from pipeline.storage.events_store import Input
 
 EVENT_PARTS = ("user_id", "item_id", "behavior", "event_time")
 
 
-def suite(s: RetrainSettings, measures: Mapping[str, Any], inputs: Sequence[Input] = ()) -> list[Check]:
+def suite(s: RetrainSettings, measures: Mapping[str, Any]) -> list[Check]:
     """The suite of a dataset, from its settings.
 
     Args:
         measures: what was measured; checks over time are left out where the log is too short for them.
-        inputs: the raw files, whose accounts the Data Docs show.
     """
     limits, ingest = s.expectations, s.ingest
     found = [
-        Check(
-            "unaccounted_rows",
-            0,
-            0,
-            "Every row is an event, a duplicate or in quarantine.",
-            tuple(map(_account, inputs)),
-        ),
+        nothing("unaccounted_rows", "Every row is an event, a duplicate or in quarantine."),
+        Check("rows", 0, None, "The raw rows of the delivery."),
+        Check("duplicates", 0, None, "Rows whose event is there already."),
+        Check("quarantined", 0, ingest.max_quarantined_rows, "Rows that are no events; how many are still tolerated."),
         Check("events", limits.min_events, None, "A nearly empty delivery is a broken export."),
         Check("users", limits.min_users, None, "Enough users to train on."),
         Check("items", limits.min_items, None, "Enough items to recommend."),
@@ -37,10 +32,6 @@ def suite(s: RetrainSettings, measures: Mapping[str, Any], inputs: Sequence[Inpu
         Check("duplicate_share", None, limits.max_duplicate_share, "Many duplicates: a file was delivered twice."),
         *(nothing(f"null_{column}", "An event has all of its parts.") for column in EVENT_PARTS),
     ]
-    if ingest.max_quarantined_rows is not None:
-        found.append(
-            Check("quarantined", None, ingest.max_quarantined_rows, "The number of bad rows that is still tolerated.")
-        )
     if ingest.outside_window == "quarantine":
         found.append(nothing("events_outside_window", "No event is outside the time window."))
     if limits.min_value is not None:
@@ -77,10 +68,3 @@ def suite(s: RetrainSettings, measures: Mapping[str, Any], inputs: Sequence[Inpu
             )
         )
     return [check for check in found if measures.get(check.measure, 0) is not None]
-
-
-def _account(file: Input) -> str:
-    return (
-        f"{file.name}: {file.rows:,} rows = {file.events:,} events + {file.duplicates:,} duplicates "
-        f"+ {file.quarantined:,} quarantined"
-    )

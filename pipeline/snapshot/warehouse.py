@@ -29,15 +29,19 @@ class Warehouse:
         """
         self._connection = connection
         self._lifetime = "temp " if temporary else ""
+        self._variables: dict[str, Any] = {}
 
     @contextmanager
     def beside(self) -> Iterator["Warehouse"]:
-        """For another thread: sees this one's tables and views; variables, tables and views of its own die with it."""
+        """For another thread: begins with this one's variables, tables and views; what it makes itself dies with it."""
         with self._connection.cursor() as connection:
-            yield Warehouse(connection, temporary=True)
+            other = Warehouse(connection, temporary=True)
+            other.set(**self._variables)  # DuckDB keeps variables per connection
+            yield other
 
     def set(self, **variables: Any) -> None:
         """Assign the variables that statements read with ``getvariable``."""
+        self._variables |= variables
         for name, value in variables.items():
             self._connection.execute(f"set variable {name} = ?", [value])
 

@@ -86,7 +86,7 @@ def _judge_and_publish(s: RetrainSettings, landed: Landed, judged_by: Judge) -> 
     measures = read_measures(landed.staging)
     added = None if measures.based_on is None else measures.added
     metrics = measures.metrics | over_time.measures(manifest.partitions, s.expectations.trailing, added)
-    verdicts, docs = judged_by(project, s.name, f"{s.name} delivery", suite(s, metrics, manifest.inputs), metrics)
+    verdicts, docs = judged_by(project, s.name, f"{s.name} delivery", suite(s, metrics), metrics)
     write_events_page(project / EVENTS_PAGE, manifest, metrics, verdicts, measures.rejected)
     failed = [verdict for verdict in verdicts if not verdict.success]
     write_json(

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from pipeline.services import airflow
+from pipeline.settings import preset_names
 from tests.integration.conftest import Services
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -57,7 +58,7 @@ def test_trigger_form_shows_typed_fields(airflow_page: Any, sqlite_services: Ser
     form.get_by_text("This field is required").first.wait_for()
     assert form.get_by_role("button", name="Trigger", exact=True).is_disabled()
     form.locator("#element_dataset").click()
-    assert page.get_by_role("option").all_inner_texts() == ["movielens", "taobao"]
+    assert page.get_by_role("option").all_inner_texts() == preset_names()
     page.get_by_role("option", name="movielens").click()
     form.locator("input[name=element_raw]").fill(str(tmp_path))
     form.get_by_role("button", name="Models").click()
