@@ -32,10 +32,20 @@ _PACKAGES = Path(__file__).resolve().parent.parent
 """What has to be on the child's path: the checkout, or site-packages."""
 
 
+_LOOK_SECONDS = 0.2
+"""How often a caller who wants to end a child early is asked."""
+
+
 def run_module(
-    module: str, arguments: list[str], directory: Path, *, what: str, relay: Callable[[str], None] | None = None
-) -> None:
-    """Run ``python -m module arguments`` and wait for it.
+    module: str,
+    arguments: list[str],
+    directory: Path,
+    *,
+    what: str,
+    relay: Callable[[str], None] | None = None,
+    enough: Callable[[], bool] | None = None,
+) -> bool:
+    """Run ``python -m module arguments`` and wait for it; whether it ended by itself.
 
     The child's lines are relayed as they come; on a terminal it writes there itself, so that it can draw a progress
     bar, and only its errors are read. SIGTERM and SIGINT are passed on and the child is waited for, so that
@@ -46,6 +56,7 @@ def run_module(
         directory: the child's own; its pid file is kept there.
         what: names the child in messages, for example "training of hmar".
         relay: gets every line of the child's output; printed if not given.
+        enough: asked again and again; when it says yes, the child is sent SIGTERM and waited for.
 
     Raises:
         HmarError: of the kind that the exit code stands for, with the child's ``error:`` line as its message.
@@ -73,27 +84,43 @@ def run_module(
         reader = threading.Thread(target=listener.listen, args=(stream,), daemon=True)
         with _passed_on(child) as received:
             reader.start()
-            code = _wait(child)
+            code, told = _wait(child, enough)
             reader.join(_LAST_LINES_SECONDS)
     pid_file.unlink(missing_ok=True)
     if received:
         name = signal.Signals(received[0]).name
         raise Interrupted(f"{what}: stopped by {name}; the same call goes on from its last checkpoint")
-    if code != 0:
+    if code != 0 and not told:
         raise from_exit_code(code, f"{what}: {listener.error or _ended(code)}")
+    return not told
 
 
-def _wait(child: subprocess.Popen[str]) -> int:
-    """The child's exit code. An exception from outside (Airflow's execution timeout is one) ends the child as well."""
+def _wait(child: subprocess.Popen[str], enough: Callable[[], bool] | None) -> tuple[int, bool]:
+    """The child's exit code, and whether it was told to end because ``enough`` said so.
+
+    An exception from outside (Airflow's execution timeout is one) ends the child as well.
+    """
     try:
-        return child.wait()
+        if enough is None:
+            return child.wait(), False
+        while True:
+            try:
+                return child.wait(_LOOK_SECONDS), False
+            except subprocess.TimeoutExpired:
+                if enough():
+                    return _told_to_end(child), True
     except BaseException:
-        child.terminate()
-        try:
-            child.wait(_FORMER_SECONDS)
-        except subprocess.TimeoutExpired:
-            child.kill()
+        _told_to_end(child)
         raise
+
+
+def _told_to_end(child: subprocess.Popen[str]) -> int:
+    child.terminate()
+    try:
+        return child.wait(_FORMER_SECONDS)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        return child.wait()
 
 
 def child_environment(environment: Mapping[str, str]) -> dict[str, str]:
