@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hmar.data.histories import spans
+from hmar.data.moving import moved
 from hmar.data.snapshot import Snapshot
 
 
@@ -32,21 +33,30 @@ class CountRuns:
     stop: Tensor
 
     def to(self, device: torch.device) -> "CountRuns":
-        return CountRuns(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
+        return moved(self, device)
 
     def select(self, chosen: Tensor) -> "CountRuns":
         """The runs with these indices, int64."""
         return CountRuns(*(getattr(self, name)[chosen] for name in self.__dataclass_fields__))
 
-    def positions(self, start: int, stop: int) -> "CountRuns":
-        """What there is of them at the positions start : stop, counted from ``start``."""
-        live = self.select(((self.first < stop) & (self.stop > start)).nonzero()[:, 0])
+    def positions(self, start: int, stop: int, live_runs: int | None = None) -> "CountRuns":
+        """What there is of them at the positions start : stop, counted from ``start``; from ``live_runs``, how many
+        they are, a GPU need not be waited for."""
+        inside = (self.first < stop) & (self.stop > start)
+        found = inside.nonzero() if live_runs is None else torch.nonzero_static(inside, size=live_runs)
+        live = self.select(found[:, 0])
         return replace(live, first=live.first.clamp(min=start) - start, stop=live.stop.clamp(max=stop) - start)
 
-    def cells(self) -> tuple[Tensor, Tensor]:
-        """Every (position, run) pair: int64 [P] and int64 [P], sorted by run."""
+    def sizes(self, positions: int, rows: int) -> list[tuple[int, int]]:
+        """For each stretch of ``rows`` positions, how many runs are live in it and how many cells they have."""
+        start = torch.arange(0, positions, rows, device=self.first.device)[:, None]
+        cells = (self.stop.clamp(max=start + rows) - self.first.clamp(min=start)).clamp(min=0)
+        return [(live, count) for live, count in torch.stack([(cells > 0).sum(1), cells.sum(1)], dim=1).tolist()]
+
+    def cells(self, count: int | None = None) -> tuple[Tensor, Tensor]:
+        """Every (position, run) pair: int64 [P] and int64 [P], sorted by run; ``count`` is P, where it is known."""
         lengths = self.stop - self.first
-        run = torch.repeat_interleave(lengths)
+        run = torch.repeat_interleave(lengths, output_size=count)
         before = lengths.cumsum(0) - lengths
         return torch.arange(len(run), device=run.device) + (self.first - before)[run], run
 

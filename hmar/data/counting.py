@@ -1,5 +1,6 @@
 """Counts over events: how popular items are, and how often a user had done what with an item before a moment."""
 
+from collections.abc import Iterator
 from functools import cached_property
 
 import numpy as np
@@ -11,7 +12,19 @@ from hmar.data.snapshot import Snapshot
 from hmar.errors import DataError
 from hmar.models.base import CandidateCounts
 
-_CHUNK_EVENTS = 4_000_000
+CHUNK_EVENTS = 2**20
+"""Events looked at together where all of them are."""
+
+
+def chunks(offsets: NDArray[np.int64]) -> Iterator[slice]:
+    """Ranges of users, or of whatever owns the events offsets[u] : offsets[u+1], with about :data:`CHUNK_EVENTS` each
+    and one user at least."""
+    start, users = 0, len(offsets) - 1
+    while start < users:
+        stop = int(np.searchsorted(offsets, offsets[start] + CHUNK_EVENTS, side="right")) - 1
+        stop = min(max(stop, start + 1), users)
+        yield slice(start, stop)
+        start = stop
 
 
 def popularity(snapshot: Snapshot, split: str, behavior: int | None) -> NDArray[np.float32]:
@@ -22,7 +35,7 @@ def popularity(snapshot: Snapshot, split: str, behavior: int | None) -> NDArray[
     """
     train_end = snapshot.train_end(split)
     counts = np.zeros(snapshot.n_items, np.int64)
-    for users in _user_chunks(snapshot.offsets):
+    for users in chunks(snapshot.offsets):
         rows, _ = spans(snapshot.offsets[users], train_end[users])
         items = snapshot.item[rows]
         if behavior is not None:
@@ -34,9 +47,9 @@ def popularity(snapshot: Snapshot, split: str, behavior: int | None) -> NDArray[
 class Past:
     """The whole histories of B users, by item. Questions name a user by its row b, and an end inside its history.
 
-    One int64 per event: the mixed-radix number (row, item, place in the history), sorted. The predecessor of
+    One int64 per event: row, item and place in the history, each in bits of its own, sorted. The predecessor of
     (row, item, end) in it is the last event of that user with that item before ``end``, and the HBI stored with an
-    event counts up to and including it.
+    event counts up to and including it. A user may be several rows.
     """
 
     def __init__(self, snapshot: Snapshot, user: NDArray[np.integer]) -> None:
@@ -49,11 +62,13 @@ class Past:
         """
         self._snapshot = snapshot
         self._first, self._stop = snapshot.offsets[user], snapshot.offsets[user.astype(np.int64) + 1]
-        self._places = int((self._stop - self._first).max(initial=0)) + 1
-        if len(user) * snapshot.n_items * self._places >= 2**63:
+        longest = int((self._stop - self._first).max(initial=0))
+        # The place after the last may be asked for.
+        self._place_bits, self._item_bits = longest.bit_length(), (snapshot.n_items - 1).bit_length()
+        if len(user).bit_length() + self._item_bits + self._place_bits > 63:
             raise DataError(
-                f"{snapshot.path}: {len(user)} users x {snapshot.n_items} items x {self._places} events of the "
-                "longest history exceed what one index holds; raise k_core or drop the users with extreme histories"
+                f"{snapshot.path}: {len(user)} users x {snapshot.n_items} items x {longest} events of the longest "
+                "history exceed what one index holds; raise k_core or drop the users with extreme histories"
             )
 
     @cached_property
@@ -61,13 +76,18 @@ class Past:
         """Made at the first question; some batches have none."""
         index, bounds = spans(self._first, self._stop)
         row = np.repeat(np.arange(len(self._first)), np.diff(bounds))
-        keys = self._key(row, self._snapshot.item[index]) + np.arange(len(index)) - bounds[row]
+        keys = self._key(row, self._snapshot.item[index])
+        keys += np.arange(len(index))
+        keys -= bounds[row]
         # The rows are in order already, which the stable sort profits from.
         keys.sort(kind="stable")
         return keys
 
     def _key(self, row: NDArray[np.integer], item: NDArray[np.integer]) -> NDArray[np.int64]:
-        key: NDArray[np.int64] = (row.astype(np.int64) * self._snapshot.n_items + item) * self._places
+        key = row.astype(np.int64)
+        key <<= self._item_bits
+        key += item
+        key <<= self._place_bits
         return key
 
     def lookup(self, row: NDArray[np.integer], item: NDArray[np.integer], end: NDArray[np.int64]) -> NDArray[np.uint16]:
@@ -93,8 +113,8 @@ class Past:
             row: int64 [P], index into the users. item: int64 [P]. event: int64 [P], row of the event table. Sorted by
             (row, item).
         """
-        pair, place = np.divmod(self._keys, self._places)
-        row, item = np.divmod(pair, self._snapshot.n_items)
+        pair, place = self._keys >> self._place_bits, self._keys & ((1 << self._place_bits) - 1)
+        row, item = pair >> self._item_bits, pair & ((1 << self._item_bits) - 1)
         event = self._first[row] + place
         inside = event < end[row]
         row, item, event = row[inside], item[inside], event[inside]
@@ -121,14 +141,3 @@ class PriorCounts:
             item=torch.from_numpy(item),
             counts=torch.from_numpy(self.snapshot.hbi[event].astype(np.float32)),
         )
-
-
-def _user_chunks(offsets: NDArray[np.int64]) -> list[slice]:
-    """Ranges of users with about _CHUNK_EVENTS events each, at least one user each."""
-    chunks, start, users = [], 0, len(offsets) - 1
-    while start < users:
-        stop = int(np.searchsorted(offsets, offsets[start] + _CHUNK_EVENTS, side="right")) - 1
-        stop = min(max(stop, start + 1), users)
-        chunks.append(slice(start, stop))
-        start = stop
-    return chunks

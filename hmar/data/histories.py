@@ -4,6 +4,7 @@ Shape legend used everywhere: B users (rows), T packed tokens of all rows, L pos
 D width, H heads, K head width, N candidates, V items.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hmar.data.moving import moved
 from hmar.data.snapshot import Snapshot
 
 
@@ -44,6 +46,11 @@ class Histories:
         """int64 [B]."""
         return self.offsets[1:] - self.offsets[:-1]
 
+    def longest(self) -> int:
+        """Tokens of the longest row."""
+        longest: int = self.planned("longest", lambda: int(self.lengths.max()) if len(self) else 0)
+        return longest
+
     @cached_property
     def row(self) -> Tensor:
         """int64 [T]: the row of each token."""
@@ -60,9 +67,34 @@ class Histories:
         """int64 [T]: 0 for the newest token of its row."""
         return self.lengths[self.row] - 1 - self.position
 
+    @cached_property
+    def plans(self) -> dict[str, Any]:
+        """What was worked out about these histories, by name; it moves along with them."""
+        return {}
+
+    def planned(self, name: str, make: Callable[[], Any]) -> Any:
+        """The plan of that name, made now unless it was made before: best on the CPU, because what depends on the
+        content of a tensor waits for a GPU that holds it."""
+        if name not in self.plans:
+            self.plans[name] = make()
+        return self.plans[name]
+
+    def rows(self, start: int, stop: int) -> "Histories":
+        """The rows start : stop; views of the tensors, without the plans."""
+        first, last = (int(self.offsets[row]) for row in (start, stop))
+        return Histories(
+            item=self.item[first:last],
+            behavior=self.behavior[first:last],
+            time=self.time[first:last],
+            hbi=self.hbi[first:last],
+            offsets=self.offsets[start : stop + 1] - first,
+            asked=self.asked[start:stop],
+            now=self.now[start:stop],
+        )
+
     def to(self, device: torch.device) -> "Histories":
-        """The same histories on another device."""
-        return Histories(**{name: getattr(self, name).to(device) for name in self.__dataclass_fields__})
+        """The same histories on another device, with their plans."""
+        return moved(self, device)
 
 
 def spans(start: NDArray[np.int64], end: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

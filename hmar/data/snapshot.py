@@ -18,6 +18,13 @@ An immutable directory::
     splits/<split>/candidates.parquet  target int64, position int16, item int32 (null where the catalog is too small);
                                     exactly manifest.candidates rows per target, sorted by (target, position)
 
+and, where the settings ask for labelled impressions (``manifest.splits[split]["impressions"]`` says so)::
+
+    impressions.parquet             one row per moment of feedback and item, IMPRESSION_COLUMNS, sorted by (moment,
+                                    item): what the user said yes or no to at that time, and sampled negatives
+    splits/<split>/moments.parquet  moment int64, part ('training', 'validation' or 'test'), sorted by moment; moments
+                                    that are in no part are missing
+
 Events of a user stand in the order (time, funnel rank of the behavior, hash of user, item and behavior); where a log
 holds an event several times, by the count that its hbi has reached.
 
@@ -57,6 +64,21 @@ TARGET_COLUMNS = {
     "repeat": "bool",  # the target is in the history, under any behavior
     "cold_user": "bool",  # the history is empty
     "cold_item": "bool",  # no training event of this split has the item
+}
+
+
+Portion = Literal["training", "validation", "test"]
+PORTIONS: tuple[Portion, ...] = ("training", *PARTS)
+"""What the moments of a split are divided into: those of training and the parts that are judged."""
+
+IMPRESSION_COLUMNS = {
+    "moment": "int64",  # number of the user and time, from 0, by user and time
+    "user": "int32",
+    "event_time": "timestamp[us, tz=UTC]",
+    "history_end": "int64",  # the history is rows offsets[user] : history_end, all strictly before event_time
+    "item": "int32",  # once per moment
+    "label": "uint8",  # 1: said yes to; 0: said no to, or sampled
+    "sampled": "bool",  # drawn from what anyone had seen before event_time, and not what the user had used up
 }
 
 
@@ -102,6 +124,9 @@ class Manifest(BaseModel):
     code_version: str
     sql_digest: str
     files: dict[str, str]
+    feedback: dict[str, int] = {}
+    """What behaviors say of an item: 1 yes, 0 no; those that say neither are missing. Empty where the snapshot was
+    built without labelled impressions."""
     notes: tuple[str, ...] = ()
     """What a reader of the numbers should know, for example that the k-core looked at the whole log."""
 
@@ -126,6 +151,29 @@ class Targets:
     def take(self, chosen: NDArray[np.int64]) -> "Targets":
         """The targets at positions ``chosen``."""
         return Targets(**{name: getattr(self, name)[chosen] for name in self.__dataclass_fields__})
+
+
+@dataclass(frozen=True)
+class Impressions:
+    """The labelled impressions of M moments, the candidates of moment m being offsets[m] : offsets[m+1] of I.
+
+    Attributes:
+        moment: int64 [M]. user: int32 [M]. time: int64 [M], microseconds. history_end: int64 [M]; see
+            IMPRESSION_COLUMNS. offsets: int64 [M+1].
+        item: int32 [I]. label: uint8 [I], 0 or 1. sampled: bool [I].
+    """
+
+    moment: NDArray[np.int64]
+    user: NDArray[np.int32]
+    time: NDArray[np.int64]
+    history_end: NDArray[np.int64]
+    offsets: NDArray[np.int64]
+    item: NDArray[np.int32]
+    label: NDArray[np.uint8]
+    sampled: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.moment)
 
 
 class Snapshot:
@@ -210,6 +258,43 @@ class Snapshot:
         items = _numpy(table.set_column(0, "item", table.column("item").fill_null(-1)), "item").astype(np.int32)
         return items.reshape(-1, self.manifest.candidates)[targets.target]
 
+    # -- labelled impressions ----------------------------------------------------------------------------------
+
+    def has_impressions(self, split: str) -> bool:
+        """Whether labelled impressions were built for the split."""
+        return "impressions" in self.manifest.splits.get(split, {})
+
+    def impressions(self, split: str, part: Portion) -> Impressions:
+        """Those of one part of one split, in stored order.
+
+        Raises:
+            DataError: no such split, or none were built for it.
+        """
+        directory = self._split_dir(split)
+        if not self.has_impressions(split):
+            raise DataError(
+                f"{self.path}: no labelled impressions of split {split}; set snapshot.impressions and build it again"
+            )
+        chosen = _numpy(
+            pq.read_table(self.path / directory / "moments.parquet", filters=[("part", "=", part)]), "moment"
+        )
+        table = pq.read_table(self.path / "impressions.parquet")
+        moment = _numpy(table, "moment")
+        bounds = np.append(np.flatnonzero(np.diff(moment, prepend=-1)), len(moment))
+        first, end = bounds[chosen], bounds[chosen + 1]
+        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(end - first)])
+        rows = np.arange(offsets[-1]) + np.repeat(first - offsets[:-1], end - first)
+        return Impressions(
+            moment=chosen,
+            user=_numpy(table, "user")[first],
+            time=_numpy(table, "event_time")[first].astype(np.int64),
+            history_end=_numpy(table, "history_end")[first],
+            offsets=offsets,
+            item=_numpy(table, "item")[rows],
+            label=_numpy(table, "label")[rows],
+            sampled=_numpy(table, "sampled")[rows],
+        )
+
     # -- vocabulary --------------------------------------------------------------------------------------------
 
     @cached_property
@@ -241,6 +326,13 @@ class Snapshot:
     def target_behavior(self) -> int:
         """The code of the target behavior."""
         return self.manifest.behaviors.index(self.manifest.target)
+
+    @property
+    def feedback(self) -> NDArray[np.int8]:
+        """int8 [R]: what each behavior says of its item, 1 yes, -1 no, 0 neither. Where nothing is said of that, the
+        target says yes."""
+        said = self.manifest.feedback or {self.manifest.target: 1}
+        return np.array([{1: 1, 0: -1}.get(said.get(name, -1), 0) for name in self.behaviors], np.int8)
 
     @property
     def consuming(self) -> NDArray[np.bool_]:

@@ -1,11 +1,11 @@
 """What models read before a moment of asking: the latest events of a history, all behaviors or some."""
 
 from collections.abc import Sequence
-from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hmar.data.counting import chunks
 from hmar.data.histories import Histories, pack, spans
 from hmar.data.snapshot import Snapshot, Targets
 from hmar.errors import SettingsError
@@ -13,44 +13,64 @@ from hmar.settings import nearest
 
 
 class Reading:
-    """The events of a snapshot that a model reads, numbered 0..E'-1 in stored order.
-
-    For all behaviors these numbers are the rows of the event table and nothing is kept; for some behaviors their rows
-    are listed once, int64 [E'], and every later question is a binary search. Get one by :func:`reading`.
-    """
+    """The events of a snapshot that a model reads. Nothing is kept of them: a snapshot may be larger than memory."""
 
     def __init__(self, snapshot: Snapshot, behaviors: Sequence[str] | None) -> None:
-        self._rows: NDArray[np.int64] | None = None
+        """
+        Raises:
+            SettingsError: a behavior that the snapshot has not.
+        """
+        self.snapshot = snapshot
+        self._wanted: NDArray[np.bool_] | None = None
         if behaviors is not None and set(behaviors) != set(snapshot.behaviors):
             for name in behaviors:
                 if name not in snapshot.behaviors:
                     raise SettingsError(f"behaviors: unknown {name!r}{nearest(name, list(snapshot.behaviors))}")
-            wanted = np.array([name in behaviors for name in snapshot.behaviors], bool)
-            self._rows = np.flatnonzero(wanted[snapshot.behavior])
+            self._wanted = np.array([name in behaviors for name in snapshot.behaviors], bool)
 
-    def before(self, row: NDArray[np.int64]) -> NDArray[np.int64]:
-        """How many read events stand before each row of the event table; the number of the first one from it on."""
-        return row if self._rows is None else np.searchsorted(self._rows, row)
+    def count(self, first: NDArray[np.int64], end: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Read events in each of the ranges first[b] : end[b] of the event table, int64 [B]."""
+        if self._wanted is None:
+            return np.asarray(end - first)
+        counts = [np.zeros(0, np.int64)]
+        for some in chunks(np.concatenate([np.zeros(1, np.int64), np.cumsum(end - first)])):
+            counts.append(np.diff(self._read(first[some], end[some])[1]))
+        return np.concatenate(counts)
 
-    def rows(self, number: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The rows of the event table of read events, by their numbers."""
-        return number if self._rows is None else self._rows[number]
+    def between(
+        self,
+        first: NDArray[np.int64],
+        end: NDArray[np.int64],
+        start: NDArray[np.integer],
+        stop: NDArray[np.integer],
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Of the read events in each range first[b] : end[b], those numbered start[b] : stop[b].
 
+        Returns:
+            Their rows of the event table end to end, int64 [T], and their offsets, int64 [B+1].
+        """
+        if self._wanted is None:
+            return spans(first + start, first + stop)
+        rows, bounds = self._read(first, end)
+        chosen, offsets = spans(bounds[:-1] + start, bounds[:-1] + stop)
+        return rows[chosen], offsets
 
-_READINGS: WeakKeyDictionary[Snapshot, dict[frozenset[str] | None, Reading]] = WeakKeyDictionary()
+    def latest(
+        self, first: NDArray[np.int64], end: NDArray[np.int64], count: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The last ``count`` read events in each range, or all of fewer; returned as by :meth:`between`."""
+        if self._wanted is None:
+            return spans(np.maximum(first, end - count), end)
+        rows, bounds = self._read(first, end)
+        chosen, offsets = spans(np.maximum(bounds[:-1], bounds[1:] - count), bounds[1:])
+        return rows[chosen], offsets
 
-
-def reading(snapshot: Snapshot, behaviors: Sequence[str] | None = None) -> Reading:
-    """The reading of some behaviors (None: all), made once per open snapshot.
-
-    Raises:
-        SettingsError: a behavior that the snapshot has not.
-    """
-    known = _READINGS.setdefault(snapshot, {})
-    key = None if behaviors is None else frozenset(behaviors)
-    if key not in known:
-        known[key] = Reading(snapshot, behaviors)
-    return known[key]
+    def _read(self, first: NDArray[np.int64], end: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        rows, bounds = spans(first, end)
+        assert self._wanted is not None
+        read = self._wanted[self.snapshot.behavior[rows]]
+        before = np.concatenate([np.zeros(1, np.int64), np.cumsum(read)])
+        return rows[read], before[bounds]
 
 
 def histories_before(
@@ -68,12 +88,12 @@ def histories_before(
         user: dense ids [B]. end: rows of the event table [B]. now: the times of asking [B], microseconds.
         asked: the code of the behavior that is asked for, one or [B].
         behaviors: read these only; None reads all.
+
+    Raises:
+        SettingsError: a behavior that the snapshot has not.
     """
-    read = reading(snapshot, behaviors)
-    stop = read.before(end)
-    start = np.maximum(read.before(snapshot.offsets[user]), stop - max_length)
-    index, offsets = spans(start, stop)
-    return pack(snapshot, read.rows(index), offsets, now, asked)
+    rows, offsets = Reading(snapshot, behaviors).latest(snapshot.offsets[user], end, max_length)
+    return pack(snapshot, rows, offsets, now, asked)
 
 
 def histories_for(

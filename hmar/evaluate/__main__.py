@@ -39,6 +39,8 @@ def _run(settings: EvaluateSettings) -> None:
         result = evaluate(settings, lambda part, done, total: progress.update(tasks[part], completed=done, total=total))
     for part in result.parts:
         console.print(part_table(f"{result.model}, {result.split}, {part}", result.metrics, part))
+    if result.leaks:
+        console.print(f"leaks: {', '.join(result.leaks)}; not to be compared with numbers without them", soft_wrap=True)
     state = "was done before" if result.reused else f"{time.monotonic() - started:.1f} s"
     console.print(f"{result.directory} ({state})", soft_wrap=True)
 

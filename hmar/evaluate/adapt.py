@@ -55,7 +55,7 @@ class Adapted(Recommender):
         """Match ``new_ids`` [V] to ``old_ids`` [V_old]; both are source ids in order of their dense ids."""
         super().__init__(model.config, vocabulary)
         self.model = model
-        self.reads = model.reads
+        self.reads, self.published = model.reads, model.published
         place = pc.index_in(new_ids, value_set=old_ids).fill_null(-1).to_numpy(zero_copy_only=False)
         old_item = torch.from_numpy(place.astype(np.int64))
         self.register_buffer("old_item", old_item)

@@ -7,7 +7,6 @@ from functools import cached_property
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from hmar.data.counting import PriorCounts
 from hmar.data.snapshot import Part, Snapshot, Targets
@@ -15,8 +14,10 @@ from hmar.data.targets import histories_for
 from hmar.errors import DataError
 from hmar.evaluate import metrics
 from hmar.evaluate.names import LIST_CUTOFFS
-from hmar.evaluate.ranking import consumed_cells, mask, own_scores, rank_in_place, refuse_nan, rows_per_chunk, top_k
+from hmar.evaluate.ranking import consumed_cells, ranks_among, refuse_nan, rows_per_chunk
+from hmar.evaluate.scan import Excluded, block_width, scan
 from hmar.models.base import Recommender
+from hmar.models.catalog import Catalog
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def judge(
         max_length: events of a history that the model reads.
         sampled: also rank among the snapshot's stored candidates.
         top: length of the kept top lists; 0 keeps none, which is faster.
-        memory_mb: bound of one chunk's scores, [rows, V] float32.
+        memory_mb: bound of the scores held at once and all that is made from them.
         prior: the snapshot's counts index, to build it once for many calls.
         advance: called with the number of targets done after each chunk.
 
@@ -95,16 +96,16 @@ def judge(
     lists = np.full((count, top), -1, np.int32)
     # Rows of one chunk have nearly the same catalog, so that almost nothing beyond it needs a mask.
     order = np.argsort(targets.catalog, kind="stable")
-    rows = rows_per_chunk(snapshot.n_items, memory_mb)
     was_training = model.training
     model.eval()
     try:
         with torch.inference_mode():
+            catalog = model.catalog()
+            rows = rows_per_chunk(catalog, snapshot.n_items, memory_mb)
             for start in range(0, count, rows):
                 chosen = order[start : start + rows]
-                chunk = _Chunk(model, snapshot, targets.take(chosen), prior, max_length)
-                rank_full[chosen], best = chunk.full(top)
-                lists[chosen, : best.shape[1]] = best
+                chunk = _Chunk(model, catalog, snapshot, targets.take(chosen), prior, max_length)
+                rank_full[chosen], lists[chosen] = chunk.full(top, memory_mb)
                 if rank_sampled is not None and candidates is not None:
                     rank_sampled[chosen] = chunk.sampled(candidates[chosen])
                 if advance is not None:
@@ -124,11 +125,12 @@ def judge(
 
 
 class _Chunk:
-    """B targets, their histories gathered once for both kinds of candidates."""
+    """B targets, their histories gathered and encoded once for both kinds of candidates."""
 
     def __init__(
         self,
         model: Recommender,
+        catalog: Catalog,
         snapshot: Snapshot,
         targets: Targets,
         prior: PriorCounts,
@@ -136,35 +138,38 @@ class _Chunk:
     ) -> None:
         self.model, self.snapshot, self.targets = model, snapshot, targets
         self.device = model.popularity.device
-        self.histories = histories_for(snapshot, targets, max_length, model.reads).to(self.device)
-        self.seen = prior.history_items(targets.user, targets.history_end).to(self.device)
+        histories = histories_for(snapshot, targets, max_length, model.reads)
+        seen = prior.history_items(targets.user, targets.history_end)
+        if model.published is not None:
+            past = prior.of(targets.user)
+            histories, seen = model.published.evaluation(snapshot, targets, past, histories, seen)
+        self.scores = catalog.scores(histories.to(self.device), seen.to(self.device))
         self.item = torch.from_numpy(targets.item.astype(np.int64)).to(self.device)
 
-    def full(self, top: int) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
+    def full(self, top: int, memory_mb: int) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
         """Ranks [B] among all candidates, and the best items [B, K]."""
-        scores = own_scores(
-            self.model.score_all(self.histories, self.seen), self.model, (len(self.item), self.snapshot.n_items)
-        )
         row, item = consumed_cells(self.snapshot, self.targets.user, self.targets.history_end)
         self._refuse_consumed_targets(row, item)
-        scores = mask(scores, row, item, self.targets.catalog)
-        refuse_nan(scores, self.model, self._who)
-        lists = _top_items(scores, top)
-        known = torch.from_numpy(self.targets.item < self.targets.catalog).to(self.device)
-        place = torch.where(known, self.item, 0)
-        target_score = scores.gather(1, place[:, None])[:, 0].masked_fill_(~known, -torch.inf)
-        return rank_in_place(scores, target_score).cpu().numpy(), lists
+        found = scan(
+            self.scores,
+            Excluded(row, item, self.targets.catalog),
+            top,
+            block_width(len(self.item), self.snapshot.n_items, memory_mb, self.device),
+            self.item,
+            lambda largest: refuse_nan(largest[:, None], self.model, self._who),
+        )
+        return found.rank.cpu().numpy(), found.items.to(torch.int32).cpu().numpy()
 
     def sampled(self, candidates: NDArray[np.int32]) -> NDArray[np.float64]:
         """Ranks [B] among the stored candidates, int32 [B, N], -1 where there is none."""
         negatives = torch.from_numpy(candidates.astype(np.int64)).to(self.device)
         items = torch.cat([self.item[:, None], negatives.clamp(min=0)], dim=1)
-        scores = own_scores(self.model.score(self.histories, self.seen, items), self.model, tuple(items.shape))
+        scores = self.scores.pick(items)
         refuse_nan(scores, self.model, self._who)
-        scores[:, 1:].masked_fill_(negatives < 0, -torch.inf)
+        scores = scores.masked_fill(torch.nn.functional.pad(negatives < 0, (1, 0)), -torch.inf)
         unknown = torch.from_numpy(self.targets.item >= self.targets.catalog).to(self.device)
         target_score = scores[:, 0].masked_fill(unknown, -torch.inf)
-        return rank_in_place(scores, target_score).cpu().numpy()
+        return ranks_among(scores, target_score).cpu().numpy()
 
     def _who(self, row: int) -> str:
         return f"user {self.snapshot.users.column('user_id')[int(self.targets.user[row])].as_py()!r}"
@@ -177,11 +182,3 @@ class _Chunk:
                 f"{self.snapshot.path}: target {target} is an item its user had consumed before, "
                 "though items do not recur; rebuild the snapshot"
             )
-
-
-def _top_items(scores: Tensor, top: int) -> NDArray[np.int32]:
-    if top == 0:
-        return np.zeros((len(scores), 0), np.int32)
-    values, items = top_k(scores, top)
-    lists: NDArray[np.int32] = items.masked_fill_(values == -torch.inf, -1).to(torch.int32).cpu().numpy()
-    return lists

@@ -2,9 +2,13 @@
 
 A metric's full name is ``<part>/<candidates>/<stratum>/<metric>``, for example ``test/full/all/ndcg@10``; its interval
 bounds are ``<name>/low`` and ``<name>/high``; ``<part>/<candidates>/<stratum>/targets`` and ``.../users`` are counts.
-Files and tables use these names; MLflow refuses ``@``, so there it reads ``ndcg_at_10`` (:func:`tracked`).
+Those of labelled impressions are ``<part>/impressions/<stratum>/<metric>``, with the counts ``impressions``,
+``positives`` and ``users``: those with impressions of both labels, whom gauc, mrr and ndcg are means over.
+Files and tables use these names; MLflow refuses ``@``, so there it reads ``ndcg_at_10`` (:func:`tracked`), and what was
+measured with a leak (:mod:`hmar.leaks`) begins with ``leaky/``.
 """
 
+from collections.abc import Collection
 from itertools import pairwise
 from typing import Literal
 
@@ -27,6 +31,9 @@ LENGTH_STRATA = (
 )
 STRATA = ("all", "repeat", "new", "cold_user", "cold_item", *LENGTH_STRATA)
 
+IMPRESSION_METRICS = ("auc", "gauc", "mrr", "ndcg")
+IMPRESSION_STRATA = ("all", "cold_user", *LENGTH_STRATA)
+
 HEADLINE = "ndcg@10"
 
 
@@ -35,6 +42,7 @@ def full_name(part: str, candidates: str, stratum: str, metric: str) -> str:
     return f"{part}/{candidates}/{stratum}/{metric}"
 
 
-def tracked(name: str) -> str:
-    """The name under which MLflow keeps a metric: ``ndcg@10`` becomes ``ndcg_at_10``."""
-    return name.replace("@", "_at_")
+def tracked(name: str, leaks: Collection[str] = ()) -> str:
+    """The name under which MLflow keeps a metric: ``ndcg@10`` becomes ``ndcg_at_10``; where there are leaks
+    (:mod:`hmar.leaks`), ``leaky/ndcg_at_10``."""
+    return ("leaky/" if leaks else "") + name.replace("@", "_at_")

@@ -6,6 +6,7 @@ rank_sampled int32 (null: a miss, see :class:`hmar.evaluate.judge.Judgement`), r
 history_length int64.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,8 @@ from hmar.errors import DataError
 from hmar.evaluate.judge import Judgement
 
 
-def table(judgement: Judgement, snapshot: Snapshot) -> pa.Table:
-    """The rows; snapshot, split and part stand in the schema's metadata."""
+def table(judgement: Judgement, snapshot: Snapshot, leaks: Sequence[str] = ()) -> pa.Table:
+    """The rows; snapshot, split, part and leaks (:mod:`hmar.leaks`), if any, stand in the schema's metadata."""
     targets = judgement.targets
     sampled = judgement.rank_sampled
     columns = {
@@ -38,6 +39,8 @@ def table(judgement: Judgement, snapshot: Snapshot) -> pa.Table:
         "history_length": pa.array(judgement.history_length),
     }
     about = {"snapshot": judgement.snapshot, "split": judgement.split, "part": judgement.part}
+    if leaks:
+        about["leaks"] = ", ".join(leaks)
     return pa.table(columns).replace_schema_metadata(about)
 
 

@@ -14,19 +14,26 @@ if TYPE_CHECKING:
 SHOWN = ("hr@10", "ndcg@10", "mrr")
 
 
-def hr_by_length(summary: Mapping[str, float], part: str, metric: str = "hr@10") -> "Figure":
-    """The metric by history length under full ranking, with intervals and the number of targets."""
+def hr_by_length(summary: Mapping[str, float], part: str, metric: str = "hr@10", candidates: str = "full") -> "Figure":
+    """The metric by history length, with intervals and the number of targets, or of impressions.
+
+    Args:
+        candidates: full, or impressions for a metric of theirs.
+    """
+    counted, among = (
+        ("impressions", "labelled impressions") if candidates == "impressions" else ("targets", "full ranking")
+    )
     figure, axes = _figure()
-    names = [name for name in LENGTH_STRATA if full_name(part, "full", name, metric) in summary]
+    names = [name for name in LENGTH_STRATA if full_name(part, candidates, name, metric) in summary]
     for place, stratum in enumerate(names):
-        name = full_name(part, "full", stratum, metric)
+        name = full_name(part, candidates, stratum, metric)
         _point(axes, place, summary, name)
-        count = int(summary[full_name(part, "full", stratum, "targets")])
+        count = int(summary[full_name(part, candidates, stratum, counted)])
         axes.annotate(f"n={count}", (place, summary[name]), textcoords="offset points", xytext=(8, 4), fontsize=8)
     labels = [name.removeprefix("length_").replace("-up", "+") for name in names]
     axes.set_xticks(range(len(names)), labels)
-    axes.set_xlabel("events before the target")
-    axes.set_ylabel(f"{metric.upper()}, full ranking")
+    axes.set_xlabel("events before")
+    axes.set_ylabel(f"{metric.upper()}, {among}")
     axes.set_xlim(-0.5, max(len(names), 1) - 0.5)
     axes.set_ylim(bottom=0)
     axes.set_title(f"{metric.upper()} by history length ({part})")

@@ -1,6 +1,6 @@
-"""Ranks and top lists from score matrices: counting instead of sorting, everything in place, no loop over users.
+"""What every ranking needs: rows at a time, NaN refused, consumed items, the rank among chosen candidates.
 
-Shapes: B rows, V items, N candidates, K list length.
+Shapes: B rows, V items, N candidates, P cells.
 """
 
 from collections.abc import Callable
@@ -14,30 +14,17 @@ from hmar.data.histories import spans
 from hmar.data.snapshot import Snapshot
 from hmar.errors import ModelError
 from hmar.models.base import Recommender
-
-TILE = 128
-"""Items per tile of :func:`top_k`."""
+from hmar.models.catalog import Catalog
 
 MAX_ROWS = 1024
-"""Rows scored at once at most, which bounds a model's activations where the catalog is small."""
+"""Rows scored at once at most, which bounds a model's activations."""
 
 
-def rows_per_chunk(items: int, memory_mb: int) -> int:
-    """How many rows of [rows, items] float32 fit in ``memory_mb``; at least 1, at most :data:`MAX_ROWS`."""
-    return max(1, min(MAX_ROWS, memory_mb * 2**20 // (4 * max(items, 1))))
-
-
-def own_scores(scores: Tensor, model: Recommender, shape: tuple[int, ...]) -> Tensor:
-    """The scores as a float32 matrix that may be overwritten: a copy only if it is a view of the model's own tensors.
-
-    Raises:
-        ModelError: they have not the shape they should.
-    """
-    if tuple(scores.shape) != shape:
-        raise ModelError(f"{type(model).__name__} gave scores of shape {tuple(scores.shape)}, expected {shape}")
-    scores = scores.float().contiguous()
-    kept = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
-    return scores.clone() if scores.untyped_storage().data_ptr() in kept else scores
+def rows_per_chunk(catalog: Catalog, items: int, memory_mb: int) -> int:
+    """How many rows to score at once: :data:`MAX_ROWS`, or as many of [rows, items] float32 as fit in ``memory_mb``
+    where the catalog is scored as a whole; at least 1."""
+    held = items if catalog.whole else 0
+    return max(1, min(MAX_ROWS, memory_mb * 2**20 // (4 * max(held, 1))))
 
 
 def refuse_nan(scores: Tensor, model: Recommender, who: Callable[[int], str]) -> None:
@@ -68,54 +55,10 @@ def consumed_cells(
     return row[used], snapshot.item[events[used]].astype(np.int64)
 
 
-def mask(scores_BV: Tensor, row: NDArray[np.int64], item: NDArray[np.int64], catalog: NDArray[np.int32]) -> Tensor:
-    """Put -inf, in place, at consumed cells and at items of each row from catalog[b] on.
-
-    Returns:
-        The columns that any row can choose from, [B, max(catalog)], but at least one column: a view.
-    """
-    low, high = int(catalog.min()), max(int(catalog.max()), 1)
-    scores = scores_BV[:, :high]
-    device = scores.device
-    if len(row):
-        scores_BV[torch.from_numpy(row).to(device), torch.from_numpy(item).to(device)] = -torch.inf
-    if low < high:
-        late = torch.arange(low, high, device=device) >= torch.from_numpy(catalog.astype(np.int64)).to(device)[:, None]
-        scores[:, low:].masked_fill_(late, -torch.inf)
-    return scores
-
-
-def top_k(scores_BV: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k best scores per row, best first, and their items, [B, min(k, V)] each.
-
-    The k best of a row lie in the k tiles with the largest maxima, so only those are looked at closely.
-    """
-    width = scores_BV.shape[1]
-    k = min(k, width)
-    tiles = width // TILE
-    if tiles <= 2 * k:
-        values, items = scores_BV.topk(k, dim=1)
-        return values, items
-    tiled = scores_BV[:, : tiles * TILE].unflatten(1, (tiles, TILE))
-    best = tiled.amax(dim=2).topk(k, dim=1).indices.sort(dim=1).values
-    picked = torch.cat(
-        [
-            tiled.gather(1, best[:, :, None].expand(-1, -1, TILE)).flatten(1),
-            scores_BV[:, tiles * TILE :],
-        ],
-        dim=1,
-    )
-    values, places = picked.topk(k, dim=1)
-    inside = places.clamp(max=k * TILE - 1)
-    in_tile = best.gather(1, inside // TILE) * TILE + inside % TILE
-    return values, torch.where(places < k * TILE, in_tile, places - k * TILE + tiles * TILE)
-
-
-def rank_in_place(scores_BV: Tensor, target_score_B: Tensor) -> Tensor:
+def ranks_among(scores_BN: Tensor, target_score_B: Tensor) -> Tensor:
     """1 + how many others score at least as high as the target, which is itself in its row; float64 [B].
 
-    inf where the target scores -inf. Destroys ``scores_BV``: the comparison is written over it as 0 and 1, which
-    float32 adds up exactly below 2^24 items and which takes half the time of a boolean matrix.
+    inf where the target scores -inf.
     """
-    ranks = scores_BV.ge_(target_score_B[:, None]).sum(dim=1).double()
+    ranks = (scores_BN >= target_score_B[:, None]).sum(dim=1).double()
     return ranks.masked_fill_(target_score_B == -torch.inf, torch.inf)

@@ -1,8 +1,11 @@
 """One evaluation from directory to directory: load, judge, write, log. Finished work is recognized and kept.
 
 <out>/<snapshot id>/<split>/per_target_<part>.parquet   see hmar.evaluate.per_target
+<out>/<snapshot id>/<split>/impressions_<part>.parquet  per user, where the snapshot has labelled impressions: see
+                                                        hmar.evaluate.impressions
 <out>/<snapshot id>/<split>/plots/*.png
-<out>/<snapshot id>/<split>/metrics.json                {inputs, parts, metrics, files: {name: sha256}, made}; last
+<out>/<snapshot id>/<split>/metrics.json                {inputs, leaks, parts, metrics, files: {name: sha256}, made};
+                                                        last
 <out>/<snapshot id>/<split>/logged.json                 the MLflow run that has the results
 """
 
@@ -16,13 +19,14 @@ from typing import Any
 
 import torch
 
-from hmar import __version__
+from hmar import __version__, leaks
 from hmar.atomic import write_json
 from hmar.data.counting import PriorCounts
 from hmar.data.snapshot import PARTS, Part, Snapshot
 from hmar.errors import DataError
-from hmar.evaluate import per_target, plots
+from hmar.evaluate import impressions, per_target, plots
 from hmar.evaluate.adapt import adapt
+from hmar.evaluate.impressions import judge_impressions, summarize_impressions
 from hmar.evaluate.judge import judge
 from hmar.evaluate.names import tracked
 from hmar.evaluate.settings import EvaluateSettings
@@ -43,6 +47,7 @@ class Evaluation:
     model: str
     split: str
     parts: tuple[str, ...]
+    leaks: tuple[str, ...]
     metrics: dict[str, float]
     reused: bool
     mlflow_run: str
@@ -61,7 +66,8 @@ def evaluate(settings: EvaluateSettings, advance: Advance | None = None) -> Eval
     split = settings.split or loaded.meta.split
     directory = settings.results / snapshot.manifest.id / split
     inputs = _inputs(settings, snapshot, split)
-    report = _finished(directory, inputs)
+    known = leaks.together(loaded.meta.leaks, leaks.of_split(snapshot, split))
+    report = _finished(directory, inputs, known)
     missing = [part for part in settings.parts if part not in report["parts"]]
     if missing:
         report = _judge(settings, loaded, snapshot, split, directory, missing, report, advance)
@@ -71,6 +77,7 @@ def evaluate(settings: EvaluateSettings, advance: Advance | None = None) -> Eval
         model=loaded.meta.model,
         split=split,
         parts=settings.parts,
+        leaks=tuple(report["leaks"]),
         metrics=report["metrics"],
         reused=not missing,
         mlflow_run=run,
@@ -90,14 +97,18 @@ def _inputs(settings: EvaluateSettings, snapshot: Snapshot, split: str) -> dict[
     }
 
 
-def _finished(directory: Path, inputs: dict[str, Any]) -> dict[str, Any]:
-    """The report that stands there whole and follows from ``inputs``; one without parts where there is none."""
-    nothing = {"inputs": inputs, "parts": [], "metrics": {}, "files": {}, "made": {"seconds": 0.0}}
+def _finished(directory: Path, inputs: dict[str, Any], known: tuple[str, ...]) -> dict[str, Any]:
+    """The report that stands there whole and follows from ``inputs``; one without parts where there is none.
+
+    Args:
+        known: the leaks of such a report.
+    """
+    nothing: dict[str, Any] = {"inputs": inputs, "leaks": list(known), "parts": [], "metrics": {}, "files": {}}
+    nothing["made"] = {"seconds": 0.0}
     try:
         report: dict[str, Any] = json.loads((directory / "metrics.json").read_text(encoding="utf-8"))
-        whole = report["inputs"] == inputs and all(
-            _sha256(directory / name) == digest for name, digest in report["files"].items()
-        )
+        whole = report["inputs"] == inputs and report["leaks"] == list(known)
+        whole = whole and all(_sha256(directory / name) == digest for name, digest in report["files"].items())
     except (OSError, ValueError, KeyError, TypeError):
         return nothing
     return report if whole else nothing
@@ -116,8 +127,7 @@ def _judge(
     """Judge ``parts`` and write them beside what ``before`` says is there."""
     started = time.monotonic()
     device = choose_device(settings.device)
-    if settings.threads:
-        limit_threads(settings.threads)
+    limit_threads(settings.threads)
     model = adapt(loaded, snapshot).to(device)
     prior = PriorCounts(snapshot)
     metrics: dict[str, float] = {}
@@ -136,13 +146,23 @@ def _judge(
         )
         summary = summarize(judgement, snapshot, settings.confidence, settings.resamples, settings.seed)
         metrics |= summary
-        files.append(per_target.write(per_target.table(judgement, snapshot), directory / f"per_target_{part}.parquet"))
+        rows = per_target.table(judgement, snapshot, before["leaks"])
+        files.append(per_target.write(rows, directory / f"per_target_{part}.parquet"))
         files.append(plots.write(plots.hr_by_length(summary, part), directory / f"plots/hr_by_length_{part}.png"))
         files.append(plots.write(plots.metric_bars(summary, part), directory / f"plots/metrics_{part}.png"))
+        if snapshot.has_impressions(split) and model.published is None:
+            shown = judge_impressions(model, snapshot, split, part, max_length=loaded.meta.max_length, prior=prior)
+            of_shown = summarize_impressions(shown, settings.confidence, settings.resamples, settings.seed)
+            metrics |= of_shown
+            rows = impressions.table(shown, snapshot, before["leaks"])
+            files.append(per_target.write(rows, directory / f"impressions_{part}.parquet"))
+            figure = plots.hr_by_length(of_shown, part, "auc", candidates="impressions")
+            files.append(plots.write(figure, directory / f"plots/auc_by_length_{part}.png"))
     mix = {name: snapshot.manifest.behavior_counts.get(name, 0) for name in snapshot.behaviors}
     files.append(plots.write(plots.behavior_mix(mix), directory / "plots/behaviors.png"))
     report = {
         "inputs": before["inputs"],
+        "leaks": before["leaks"],
         "parts": sorted({*before["parts"], *parts}, key=PARTS.index),
         "metrics": before["metrics"] | metrics,
         "files": before["files"] | {str(path.relative_to(directory)): _sha256(path) for path in files},
@@ -180,7 +200,8 @@ def _log(
     from hmar.tracking.run import Point, TrackedRun
 
     run = TrackedRun.attach(uri, run_id)
-    run.log_metrics([Point(tracked(name), value) for name, value in report["metrics"].items()])
+    run.log_metrics([Point(tracked(name, report["leaks"]), value) for name, value in report["metrics"].items()])
+    run.set_tags(leaks.tags(report["leaks"]))
     run.log_file(directory / "metrics.json", "evaluation")
     for name in report["files"]:
         run.log_file(directory / name, "plots" if name.startswith("plots/") else "evaluation")

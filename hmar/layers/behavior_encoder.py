@@ -14,12 +14,14 @@ class BehaviorEncoder(nn.Module):
         a = SA_b(x);  y = a + FF_b(a);  z = y + rho_b x,
 
     SA causal among the tokens of b, FF(a) = Drop( W_2 Drop( ReLU( W_1 a + b_1 ) ) + b_2 ), rho_b starting at 0.
-    Equal to running each behavior's block on the masked full sequence and adding up.
+    Equal to running each behavior's block on the masked full sequence and adding up. In training, attention weights
+    are dropped with probability ``attention_dropout``.
     """
 
-    def __init__(self, behaviors: int, d: int, heads: int, dropout: float) -> None:
+    def __init__(self, behaviors: int, d: int, heads: int, dropout: float, attention_dropout: float = 0.0) -> None:
         super().__init__()
         self.heads = heads
+        self.attention_dropout = attention_dropout
         self.qkv = GroupedLinear(behaviors, d, 3 * d)
         self.inner = GroupedLinear(behaviors, d, d)
         self.outer = GroupedLinear(behaviors, d, d)
@@ -29,10 +31,10 @@ class BehaviorEncoder(nn.Module):
     def forward(self, x_TD: Tensor, groups: BehaviorGroups) -> Tensor:
         """[T, D] from [T, D], tokens in the order of ``groups``."""
         qkv_T3HK = self.qkv(x_TD, groups.sizes).view(len(x_TD), 3, self.heads, x_TD.shape[1] // self.heads)
-        a_TD = causal_attention(qkv_T3HK, groups.segments).reshape(x_TD.shape)
+        dropped = self.attention_dropout if self.training else 0.0
+        a_TD = causal_attention(qkv_T3HK, groups.segments, dropped).reshape(x_TD.shape)
         inner_TD = self.dropout(self.inner(a_TD, groups.sizes).relu())
         y_TD = a_TD + self.dropout(self.outer(inner_TD, groups.sizes))
-        sizes = torch.tensor(groups.sizes, device=x_TD.device)
-        rho_T = self.rho.repeat_interleave(sizes, output_size=len(x_TD))
+        rho_T = self.rho.index_select(0, groups.behavior)
         z_TD: Tensor = y_TD + rho_T[:, None] * x_TD
         return z_TD

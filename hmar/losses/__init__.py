@@ -1,9 +1,11 @@
-"""The registry of losses: one choice per run, for every encoder.
+"""The registry of losses: one choice per run. Encoders have theirs and rankers have theirs.
 
 Positions t = 1..T of a batch, each with a state h_t, its true next item + with weight w_t (the encoder's
 ``position_weights``, HMAR's alpha; 1 elsewhere) and, where the loss samples, negatives n = 1..N; s_j = <h_t, o_tj> is
 the score of item j, its vector made by the one rule of :class:`hmar.models.base.Encoder`, and sigma the logistic
 function. Every loss is a mean over positions, so batches may be cut into parts of any size.
+
+Rankers compare logits of candidates with labels (:class:`hmar.models.ranker.RankerLoss`), in the mean over candidates.
 """
 
 from importlib import import_module
@@ -11,8 +13,10 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from hmar.data.impressions import ImpressionBatch
 from hmar.errors import SettingsError
 from hmar.models.base import Encoder, TrainingBatch
+from hmar.models.ranker import Ranker, RankerLoss
 from hmar.settings import nearest
 
 LOSSES: dict[str, str] = {
@@ -22,7 +26,10 @@ LOSSES: dict[str, str] = {
     "gbce": "GBCE",
     "sampled_softmax": "SampledSoftmax",
 }
-"""Name, which is the module's, to class."""
+"""Of encoders: name, which is the module's, to class."""
+
+RANKER_LOSSES: dict[str, str] = {"log_loss": "LogLoss"}
+"""Of rankers."""
 
 
 class Loss(Protocol):
@@ -36,20 +43,26 @@ class Loss(Protocol):
         ...
 
 
-def loss_function(name: str, **options: Any) -> Loss:
-    """The loss registered under ``name``, made with its own options.
+def loss_function(name: str, **options: Any) -> Any:
+    """The loss registered under ``name``, made with its own options: a :class:`Loss` or a ranker's.
 
     Raises:
         SettingsError: no such loss; the nearest known name is given.
     """
-    if name not in LOSSES:
-        raise SettingsError(f"loss: unknown {name!r}{nearest(name, list(LOSSES))}")
-    loss: Loss = getattr(import_module(f"hmar.losses.{name}"), LOSSES[name])(**options)
-    return loss
+    known = LOSSES | RANKER_LOSSES
+    if name not in known:
+        raise SettingsError(f"loss: unknown {name!r}{nearest(name, list(known))}")
+    return getattr(import_module(f"hmar.losses.{name}"), known[name])(**options)
 
 
-def total_loss(encoder: Encoder, loss: Loss, batch: TrainingBatch) -> Tensor:
-    """What training minimizes: the ranking loss plus the encoder's auxiliary term; a scalar."""
+def total_loss(model: Encoder | Ranker, loss: Loss | RankerLoss, batch: TrainingBatch | ImpressionBatch) -> Tensor:
+    """What training minimizes: the loss plus the model's auxiliary terms; a scalar. All three are of one family."""
+    if isinstance(model, Ranker):
+        return model.training_loss(batch, loss)  # type: ignore[arg-type]
+    return _encoder_loss(model, loss, batch)  # type: ignore[arg-type]
+
+
+def _encoder_loss(encoder: Encoder, loss: Loss, batch: TrainingBatch) -> Tensor:
     states_TD = encoder.encode(batch.histories)
     total = loss(encoder, states_TD, batch)
     auxiliary = encoder.auxiliary_loss(states_TD, batch)

@@ -12,6 +12,7 @@ The first term is the dense product, the second is zero except for the items of 
 corrected in place, and the third is the same for all items, so that the softmax does not see it.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -28,6 +29,12 @@ MIN_ROWS = 64
 """Positions of a chunk at least, so that the products stay products of matrices where the catalog is large..."""
 MOST_BYTES = 2**28
 """...unless so many logits take more than this."""
+CUDA_MIN_ROWS = 512
+"""The same on a GPU, where every chunk reads all items from memory and writes the gradients of all..."""
+CUDA_SHARE = 32
+"""...unless so many logits take more than this part of the GPU's memory."""
+BLOCK_BYTES = 2**28
+"""Where products are narrow, items' gradients are made in blocks of so many bytes, because they are added by hand."""
 
 
 class CrossEntropy:
@@ -53,24 +60,33 @@ class CrossEntropy:
             never_R = states_TD.new_zeros(1, len(encoder.vocabulary.behaviors))
             per_count_TR = states_TD @ encoder.count_vectors().T
         vectors_VD = encoder.item_vectors(catalog, never_R)
-        loss: Tensor = _Fused.apply(
+        loss: Tensor = _fused(
             states_TD,
             vectors_VD,
             per_count_TR,
             batch.next_item,
             _wide(weights_T) / len(states_TD),
             batch.count_runs,
-            self.rows(vectors_VD),
+            self.rows(len(vectors_VD) * max(vectors_VD.element_size(), 4), gpu_memory(vectors_VD.device)),
         )
         return loss
 
-    def rows(self, vectors_VD: Tensor) -> int:
-        """Positions of one chunk."""
-        each = len(vectors_VD) * max(vectors_VD.element_size(), 4)
+    def rows(self, each: int, memory: int | None) -> int:
+        """Positions of one chunk.
+
+        Args:
+            each: bytes of one position's logits. memory: of the GPU, bytes; None on the CPU.
+        """
         if self.chunk_mb is not None:
             return max(1, int(self.chunk_mb * 2**20) // each)
-        wanted = CUDA_CHUNK_BYTES if vectors_VD.is_cuda else CPU_CHUNK_BYTES
-        return max(1, wanted // each, min(MIN_ROWS, MOST_BYTES // each))
+        if memory is None:
+            return max(1, CPU_CHUNK_BYTES // each, min(MIN_ROWS, MOST_BYTES // each))
+        return max(1, CUDA_CHUNK_BYTES // each, min(CUDA_MIN_ROWS, memory // CUDA_SHARE // each))
+
+
+def gpu_memory(device: torch.device) -> int | None:
+    """All that the GPU has, in use or not, in bytes: the last bits of a loss must not depend on who else computes."""
+    return int(torch.cuda.get_device_properties(device).total_memory) if device.type == "cuda" else None
 
 
 class _Fused(torch.autograd.Function):
@@ -106,13 +122,16 @@ class _Fused(torch.autograd.Function):
             grad_h_TD = torch.empty_like(h_TD) if wanted else None
             grad_o_VD = torch.zeros_like(o_VD) if wanted else None
             grad_g_TR = None if g_TR is None or not wanted else torch.zeros_like(g_TR)
+            # Known ahead, because a GPU would be waited for in every chunk.
+            sizes = runs.sizes(len(h_TD), rows) if g_TR is not None and runs is not None and h_TD.is_cuda else None
             for start in range(0, len(h_TD), rows):
                 part = slice(start, start + rows)
                 h, target, weight = h_TD[part], target_T[part], weights_T[part]
                 logits = product(h, o_factor_VD.T)
                 if g_TR is not None and runs is not None:
-                    near = runs.positions(start, start + len(h))
-                    row, run = near.cells()
+                    live, cells = (None, None) if sizes is None else sizes[start // rows]
+                    near = runs.positions(start, start + len(h), live)
+                    row, run = near.cells(cells)
                     cell, counts = row * len(o_VD) + near.item[run], near.counts[run].to(h.dtype)
                     logits.view(-1).index_add_(0, cell, (g_TR[part][row] * counts).sum(-1))
                 of_target = logits.gather(1, target[:, None])[:, 0]
@@ -124,8 +143,9 @@ class _Fused(torch.autograd.Function):
                     continue
                 # The gradient of the logits is scale * odds, less the weight at the target.
                 scale = weight / norm
-                grad_h_TD[part] = product(odds, o_factor_VD) * scale[:, None] - weight[:, None] * o_VD[target]
-                _add_product(grad_o_VD, odds.T, h * scale[:, None], narrow)
+                odds_factor = odds.bfloat16() if narrow else odds
+                grad_h_TD[part] = product(odds_factor, o_factor_VD) * scale[:, None] - weight[:, None] * o_VD[target]
+                _add_product(grad_o_VD, odds_factor.T, h * scale[:, None], narrow)
                 grad_o_VD.index_add_(0, target, h * weight[:, None], alpha=-1)
                 if grad_g_TR is not None:
                     here = odds.view(-1)[cell] * scale[row] - weight[row] * (near.item[run] == target[row])
@@ -141,6 +161,15 @@ class _Fused(torch.autograd.Function):
         return (*(None if gradient is None else (scale * gradient).to(dtype) for gradient, dtype in made), *[None] * 4)
 
 
+_fused: Callable[..., Any] = _Fused.apply
+
+
+def leave_out_of_compilation() -> None:
+    """From now on a compiled step calls the loss as it is: it is chunked by hand and makes its own gradients."""
+    global _fused
+    _fused = torch.compiler.disable(_Fused.apply)
+
+
 def _wide(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
@@ -150,7 +179,9 @@ def _narrow_product(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _add_product(total: Tensor, a: Tensor, b: Tensor, narrow: bool) -> None:
-    if narrow:
-        total += _narrow_product(a, b)
-    else:
+    if not narrow:
         total.addmm_(a, b)
+        return
+    items = max(1, BLOCK_BYTES // (total.shape[1] * total.element_size()))
+    for start in range(0, len(total), items):
+        total[start : start + items] += _narrow_product(a[start : start + items], b)

@@ -2,21 +2,26 @@
 
 Three kinds share it. A :class:`Rule` has no gradient, it is fitted by counting. An :class:`Encoder` turns a history
 into a state per position and an item into a vector; the score is their dot product, so it trains on all positions
-at once and ranks a whole catalog with one matrix product. A ranker (which sees the candidate inside the network)
-implements :meth:`Recommender.score` and inherits the rest.
+at once and ranks a whole catalog with one matrix product. A ranker sees the candidate inside the network:
+:mod:`hmar.models.ranker`.
 """
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from hmar.data.count_runs import CountRuns
 from hmar.data.histories import Histories
+from hmar.data.moving import moved
 from hmar.data.snapshot import Snapshot
+from hmar.models.catalog import Catalog, ScoredCatalog, VectorCatalog
 from hmar.settings import Section
+
+if TYPE_CHECKING:
+    from hmar.data.published import PublishedContext
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,8 @@ class Vocabulary:
     target: int
     repeats: bool
     consuming: tuple[bool, ...]
+    feedback: tuple[int, ...] = ()
+    """What each behavior says of its item: 1 yes, -1 no, 0 neither; empty where that was not written down."""
 
     @classmethod
     def of(cls, snapshot: Snapshot) -> "Vocabulary":
@@ -37,6 +44,7 @@ class Vocabulary:
             target=snapshot.target_behavior,
             repeats=snapshot.manifest.repeats,
             consuming=tuple(bool(flag) for flag in snapshot.consuming),
+            feedback=tuple(snapshot.feedback.tolist()),
         )
 
 
@@ -54,7 +62,7 @@ class CandidateCounts:
     counts: Tensor
 
     def to(self, device: torch.device) -> "CandidateCounts":
-        return CandidateCounts(self.row.to(device), self.item.to(device), self.counts.to(device))
+        return moved(self, device)
 
 
 class Recommender(nn.Module):
@@ -65,9 +73,12 @@ class Recommender(nn.Module):
     """
 
     Config: ClassVar[type[Section]]
+    family: ClassVar[Literal["rule", "encoder", "ranker"]]
     trainable: ClassVar[bool] = True
     reads: tuple[str, ...] | None = None
     """The behaviors whose events the model reads and, in training, predicts; None means all."""
+    published: "PublishedContext | None" = None
+    """Counts and labels of HMAR's published code, which leak, in place of point-in-time ones; None means none."""
     popularity: Tensor
 
     def __init__(self, config: Section, vocabulary: Vocabulary) -> None:
@@ -84,16 +95,33 @@ class Recommender(nn.Module):
     def score_all(self, histories: Histories, seen: CandidateCounts) -> Tensor:
         """Scores of the whole catalog, [B, V]; equal to :meth:`score` of every item."""
 
+    def catalog(self) -> Catalog:
+        """What gives the scores of the whole catalog in blocks, for any number of batches, under the weights as they
+        are now; equal to :meth:`score_all` up to rounding."""
+        return ScoredCatalog(self)
+
     def fit_counts(self, snapshot: Snapshot, split: str) -> None:
         """Fill what is counted rather than learned, from the training events of ``split``: ``popularity`` here."""
         from hmar.data.counting import popularity
 
         self.popularity.copy_(torch.from_numpy(popularity(snapshot, split, snapshot.target_behavior)))
 
+    def plan(self, histories: Histories, device: torch.device, dtype: torch.dtype) -> None:
+        """Work out ahead what encoding will ask of the histories when they are on ``device`` and queries and keys
+        in ``dtype``; the plans stay with the histories. A saving, not a need."""
+
+    def _or_popularity(self, histories: Histories, scores: Tensor, popularity: Tensor) -> Tensor:
+        """Rows without a history are answered with ``popularity``, which broadcasts to ``scores``."""
+        filled = histories.lengths > 0
+        if bool(filled.all()):
+            return scores
+        return torch.where(filled[:, None], scores, popularity.to(scores.dtype))
+
 
 class Rule(Recommender):
     """A model without weights: :meth:`fit_counts` is all its training."""
 
+    family = "rule"
     trainable = False
 
 
@@ -110,6 +138,7 @@ class TrainingBatch:
         user: int64 [B], dense ids, to name the users of a bad batch.
         negative_log_q: float32, of the negatives' shape: the log of the probability with which each was drawn.
         count_runs: the counts of all items at every position, for losses that score the same items everywhere.
+        behavior_label: int64 [T], the behavior that a behavior head is to name; None means next_behavior.
     """
 
     histories: Histories
@@ -121,11 +150,10 @@ class TrainingBatch:
     user: Tensor
     negative_log_q: Tensor | None = None
     count_runs: CountRuns | None = None
+    behavior_label: Tensor | None = None
 
     def to(self, device: torch.device) -> "TrainingBatch":
-        given = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        moved: dict[str, Any] = {name: value.to(device) for name, value in given.items() if value is not None}
-        return TrainingBatch(**moved)
+        return moved(self, device)
 
 
 class Encoder(Recommender):
@@ -135,6 +163,7 @@ class Encoder(Recommender):
     so far, plus one for the behavior that is asked for.
     """
 
+    family = "encoder"
     uses_hbi: bool = False
     """Whether an item's vector depends on its counts; if not, ``hbi`` is None in :meth:`item_vectors`."""
 
@@ -177,26 +206,12 @@ class Encoder(Recommender):
         return self._or_popularity(histories, scores_BN, self.popularity[items])
 
     def score_all(self, histories: Histories, seen: CandidateCounts) -> Tensor:
-        """As in the base class: one matrix product per asked behavior, in which every item counts as never seen, then
-        the scores of the history items are replaced by those of their own candidate vectors."""
-        states_BD = self.last_states(histories)
-        catalog = torch.arange(self.vocabulary.items, device=states_BD.device)
-        if not self.uses_hbi:
-            scores_BV = states_BD @ self.item_vectors(catalog, None).T
-            return self._or_popularity(histories, scores_BV, self.popularity)
-        kinds = histories.asked.unique()
-        if len(kinds) == 1:
-            scores_BV = states_BD @ self.item_vectors(catalog, self._asked(kinds)).T
-        else:
-            scores_BV = states_BD.new_zeros(len(histories), self.vocabulary.items)
-            for kind in kinds:
-                rows = (histories.asked == kind).nonzero()[:, 0]
-                vectors_VD = self.item_vectors(catalog, self._asked(kind[None]))
-                scores_BV = scores_BV.index_copy(0, rows, states_BD[rows] @ vectors_VD.T)
-        own_PD = self.item_vectors(seen.item, self._asked(histories.asked[seen.row]) + seen.counts)
-        own_P = (states_BD[seen.row] * own_PD).sum(-1)
-        scores_BV = scores_BV.index_put_((seen.row, seen.item), own_P.to(scores_BV.dtype))
-        return self._or_popularity(histories, scores_BV, self.popularity)
+        """As in the base class: one matrix product, in which every item counts as never seen, and in the cells of the
+        history items the scores of their own candidate vectors."""
+        return VectorCatalog(self).scores(histories, seen).matrix()
+
+    def catalog(self) -> Catalog:
+        return VectorCatalog(self)
 
     def _asked(self, asked: Tensor) -> Tensor:
         """One-hot of behavior codes, float32 [..., R]."""
@@ -213,10 +228,3 @@ class Encoder(Recommender):
         place = torch.searchsorted(keys, wanted).clamp(max=len(keys) - 1)
         found = (keys[place] == wanted)[..., None]
         return torch.where(found, seen.counts[order[place]], counts)
-
-    def _or_popularity(self, histories: Histories, scores: Tensor, popularity: Tensor) -> Tensor:
-        """Rows without a history are answered with ``popularity``, which broadcasts to ``scores``."""
-        filled = histories.lengths > 0
-        if bool(filled.all()):
-            return scores
-        return torch.where(filled[:, None], scores, popularity.to(scores.dtype))

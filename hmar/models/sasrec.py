@@ -17,14 +17,16 @@ normalizes the queries only); attention weights are not dropped. The factor sqrt
 import math
 from typing import Literal
 
+import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from hmar.data.histories import Histories
-from hmar.layers.attention import Segments
 from hmar.layers.dropout import Dropout
 from hmar.layers.feed_forward import FeedForward
+from hmar.layers.kernels import choose
 from hmar.layers.positions import LearnedPositions
+from hmar.layers.segments import Segments
 from hmar.layers.self_attention import SelfAttention
 from hmar.models.base import Encoder, Vocabulary
 from hmar.settings import Section
@@ -69,8 +71,12 @@ class SASRec(Encoder):
         self.blocks = nn.ModuleList(_Block(config) for _ in range(config.blocks))
         self.norm = nn.LayerNorm(config.d) if config.norm == "pre" else nn.Identity()
 
+    def plan(self, histories: Histories, device: torch.device, dtype: torch.dtype) -> None:
+        self.positions.plan(histories)
+        Segments.of_rows(histories).form(choose(device, dtype, self.config.d // self.config.heads))
+
     def encode(self, histories: Histories) -> Tensor:
-        segments = Segments.of(histories.lengths)
+        segments = Segments.of_rows(histories)
         x_TD = math.sqrt(self.config.d) * self.items(histories.item) + self.positions(histories)
         x_TD = self.dropout(x_TD)
         for block in self.blocks:

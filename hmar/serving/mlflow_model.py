@@ -61,7 +61,8 @@ def log_model(
             code_paths=[str(Path(hmar.__file__).parent)],
             pip_requirements=requirements(),
             signature=signature(loaded.meta),
-            input_example=input_example(loaded),
+            # MLflow asks the model about it, and one with leaks does not answer.
+            input_example=None if loaded.meta.leaks else input_example(loaded),
             registered_model_name=registered_name,
             metadata={"snapshot": loaded.meta.snapshot, "split": loaded.meta.split, "hmar": loaded.meta.hmar_version},
             tags=tags,

@@ -30,10 +30,13 @@ class RunRecord(BaseModel):
     snapshot: str
     """Id of the snapshot."""
     split: str
+    leaks: tuple[str, ...] = ()
+    """What it knows that it must not know (:mod:`hmar.leaks`)."""
     mlflow_run: str | None = None
     mlflow_model: str | None = None
     """Id of the logged model, which is what gets registered."""
     metric: str = "ndcg@10"
+    """That chose the weights: auc and gauc are of labelled impressions, others of ranked targets."""
     best_epoch: int | None = None
     """1-based; None where nothing was validated."""
     best_metric: float | None = None
@@ -87,7 +90,13 @@ class TrainingDirectory:
             self._refuse_other(settings, record, snapshot)
         else:  # nothing here, or a start that failed before there was anything to keep
             identity = record.training if record is not None else uuid.uuid4().hex
-            record = RunRecord(training=identity, model=settings.model, snapshot=snapshot, split=settings.split)
+            record = RunRecord(
+                training=identity,
+                model=settings.model,
+                snapshot=snapshot,
+                split=settings.split,
+                metric=settings.select_metric,
+            )
         write_json(self.settings, settings.model_dump(mode="json"))
         self.write_record(record)
         return record

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 
+FORMATS = {"32": torch.float32, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+"""What matrix products are made in, by precision."""
+
+
 def set_up(settings: TrainSettings, ranks: Ranks | None = None) -> torch.device:
     """Set the threads of this process and choose its device: with several processes on a machine, one GPU for each.
 

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from hmar.data.impressions import ImpressionBatch
 from hmar.errors import ModelError
 from hmar.models.base import TrainingBatch
-from hmar.train.parts import part
+from hmar.train.parts import part, terms
 from hmar.train.step import Box
 
 if TYPE_CHECKING:
@@ -43,12 +44,12 @@ class Gradients:
         self.fabric, self.step, self.warn = fabric, step, warn
         self.users: int | None = None
 
-    def of(self, batch: TrainingBatch, positions: int, where: str) -> Tensor:
+    def of(self, batch: TrainingBatch | ImpressionBatch, positions: int, where: str) -> Tensor:
         """Leave the gradients in the parameters, which had none, and return the loss, a scalar without a graph.
 
         Args:
             batch: what this process has to do of a step; may be without users. positions: of the whole step, over all
-            processes: what its loss is a mean over. where: names the step in messages.
+            processes: what its loss is a mean over (:func:`hmar.train.parts.terms`). where: names the step in messages.
 
         Raises:
             ModelError: no memory for one user alone.
@@ -65,20 +66,21 @@ class Gradients:
             self._halve(batch, reason, where)
             self._take_up(noise)
 
-    def _passes(self, batch: TrainingBatch, positions: int) -> Tensor:
+    def _passes(self, batch: TrainingBatch | ImpressionBatch, positions: int) -> Tensor:
         users = len(batch.histories)
         size = min(self.users or users, users)
         total = torch.zeros((), device=self.fabric.device)
         for start in range(0, users, max(size, 1)):
             some = batch if size == users else part(batch, start, min(start + size, users))
             loss: Tensor = self.step(Box(some.to(self.fabric.device)))
-            if len(some.next_item) != positions:
-                loss = loss * (len(some.next_item) / positions)
+            share = terms(some)
+            if share != positions:
+                loss = loss * (share / positions)
             self.fabric.backward(loss)
             total = loss.detach() if size == users else total + loss.detach()
         return total
 
-    def _halve(self, batch: TrainingBatch, reason: str, where: str) -> None:
+    def _halve(self, batch: TrainingBatch | ImpressionBatch, reason: str, where: str) -> None:
         for parameter in self.step.parameters():
             parameter.grad = None
         if self.fabric.device.type == "cuda":

@@ -13,20 +13,24 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 import torch
 
 from hmar.atomic import write_json
 from hmar.data.batches import TrainingData
+from hmar.data.impressions import ImpressionBatch, ImpressionData
+from hmar.data.moving import pinned
 from hmar.errors import DataError, Interrupted, ModelError
 from hmar.losses import Loss
 from hmar.models.base import Encoder, TrainingBatch
+from hmar.models.ranker import Ranker, RankerLoss
 from hmar.train.checkpoint import Checkpoints
+from hmar.train.compiled import compile_step
 from hmar.train.directory import TrainingDirectory
 from hmar.train.early_stopping import EarlyStopping
-from hmar.train.engine import make_fabric
+from hmar.train.engine import FORMATS, make_fabric
 from hmar.train.gradients import Gradients
 from hmar.train.optimizer import make_optimizer, make_schedule
 from hmar.train.prefetch import prefetch
@@ -35,8 +39,9 @@ from hmar.train.ranks import Ranks
 from hmar.train.settings import TrainSettings
 from hmar.train.signals import StopSignal
 from hmar.train.step import TrainingStep
-from hmar.train.validation import SELECT_ON
 from hmar.train.weights import save_weights
+
+Batch = TypeVar("Batch", bound=TrainingBatch | ImpressionBatch)
 
 CHECKPOINT_FORMAT = 2
 
@@ -60,11 +65,11 @@ class Cursor:
 
 
 class Trainer:
-    """Trains an encoder. :meth:`restore` first if there is a checkpoint, then :meth:`fit`.
+    """Trains an encoder or a ranker. :meth:`restore` first if there is a checkpoint, then :meth:`fit`.
 
     Args:
-        validate: judges the model as it is and returns metrics, :data:`SELECT_ON` among them; None where the split has
-            no validation targets.
+        validate: judges the model as it is and returns metrics, the settings' ``select_metric`` among them; None where
+            the split has no validation targets.
         on_epoch: called after each epoch with :attr:`history`, whose rows it may log. Its time is not training time.
         ranks: the processes of this training; the first of them calls ``validate`` and ``on_epoch``, writes and tells.
     """
@@ -72,9 +77,9 @@ class Trainer:
     def __init__(
         self,
         settings: TrainSettings,
-        model: Encoder,
-        loss: Loss,
-        data: TrainingData,
+        model: Encoder | Ranker,
+        loss: Loss | RankerLoss,
+        data: TrainingData | ImpressionData,
         *,
         device: torch.device,
         directory: TrainingDirectory,
@@ -95,7 +100,10 @@ class Trainer:
         self.history: list[dict[str, Any]] = []
         self._raw_optimizer = make_optimizer(settings, model, fabric.device.type)
         self._schedule = make_schedule(settings, self._raw_optimizer)
-        self._step, self._optimizer = fabric.setup(TrainingStep(model, loss), self._raw_optimizer)
+        step = TrainingStep(model, loss)
+        if settings.compile:
+            compile_step(step, fabric.device)
+        self._step, self._optimizer = fabric.setup(step, self._raw_optimizer)
         self._gradients = Gradients(fabric, self._step, reporter.warn)
         self._losses = torch.zeros(data.steps, device=fabric.device)
         self._checked = 0
@@ -165,10 +173,19 @@ class Trainer:
                     self._obey_signal()
         self._close_epoch()
 
-    def _shares(self, epoch: int, start: int) -> Iterator[tuple[TrainingBatch, int]]:
+    def _shares(self, epoch: int, start: int) -> Iterator[tuple[TrainingBatch | ImpressionBatch, int]]:
         """This process's users of each batch of the epoch from step ``start`` on, and the whole batch's positions."""
-        for batch in self.data.batches(epoch, start):
-            yield self.ranks.share(batch), len(batch.next_item)
+        for batch, positions in self.data.shares(epoch, start, self.ranks.rank, self.ranks.size):
+            self.model.plan(batch.histories, self.fabric.device, FORMATS[self.settings.precision])
+            yield self._within_reach(batch), positions
+
+    def _within_reach(self, batch: Batch) -> Batch:
+        """The batch where a GPU can fetch it while this process goes on."""
+        device = self.fabric.device
+        if device.type != "cuda":
+            return batch
+        with torch.cuda.device(device):  # this is another thread, which would take the first GPU
+            return pinned(batch)
 
     def _close_epoch(self) -> None:
         cursor = self.cursor
@@ -200,7 +217,7 @@ class Trainer:
         row = self.history[-1]
         row["validation"], row["validation_seconds"] = metrics, time.monotonic() - started
         row["at"] = time.time()
-        improved = self.stopping.update(self.cursor.epoch, metrics[SELECT_ON])
+        improved = self.stopping.update(self.cursor.epoch, metrics[self.settings.select_metric])
         if improved and self.ranks.first:
             save_weights(self.model, self.directory.best, self.cursor.epoch)
         self.cursor.judged = self.cursor.epoch
@@ -223,7 +240,8 @@ class Trainer:
         text = f"epoch {row['epoch']}/{self.settings.max_epochs} loss {row['loss']:.4f}"
         text += f" {row['tokens'] / max(row['seconds'], 1e-9):,.0f} tokens/s {row['seconds']:.1f} s"
         if row["validation"] is not None:
-            text += f" | validation {SELECT_ON} {row['validation'][SELECT_ON]:.4f}"
+            chosen = self.settings.select_metric
+            text += f" | {self.settings.chosen_by} {row['validation'][chosen]:.4f}"
             if self.stopping.waited:
                 text += f", best {self.stopping.best:.4f} at epoch {self.stopping.best_epoch}"
             else:
@@ -278,8 +296,7 @@ class Trainer:
                 self._refuse(epoch, step, f"{name} is not finite after")
 
     def _refuse(self, epoch: int, step: int, what: str) -> None:
-        size = self.data.batch_size
-        users = self.data.epoch(epoch)[step * size : (step + 1) * size]
+        users = self.data.users(epoch, step)
         ids = self.data.snapshot.users.column("user_id").take(users).to_pylist()
         where = f"epoch {epoch + 1}, step {step + 1}"
         if self.ranks.first:

@@ -23,8 +23,6 @@ import torch.distributed as dist
 from torch import Tensor
 
 from hmar.errors import Interrupted, SettingsError
-from hmar.models.base import TrainingBatch
-from hmar.train.parts import part
 
 START = timedelta(minutes=5)
 """How long a rank waits for the others to start, and for their gradients once they say that they have them."""
@@ -160,18 +158,6 @@ class Ranks:
         return [int(number) for number in together]
 
     # -- what each one does ------------------------------------------------------------------------------------------
-
-    def share(self, batch: TrainingBatch) -> TrainingBatch:
-        """This rank's users of the batch, as they stand in it; none where there are fewer users than ranks.
-
-        The cuts are where the positions, not the users, are shared equally.
-        """
-        if self.alone:
-            return batch
-        offsets = batch.histories.offsets
-        cuts = torch.tensor([len(batch.next_item) * rank // self.size for rank in (self.rank, self.rank + 1)])
-        start, stop = torch.searchsorted(offsets, cuts).tolist()
-        return part(batch, start, stop)
 
     def seed(self, seed: int, epoch: int, step: int) -> None:
         """Noise (dropout) of this rank's own, a function of all it is given; alone, noise goes on where it was."""

@@ -18,8 +18,12 @@ _WITNESS = "train/loss"
 class EpochLog:
     """Keeps an MLflow run level with the history of the training, which is the buffer."""
 
-    def __init__(self, run: TrackedRun, warn: Callable[[str], None]) -> None:
-        self.run, self.warn = run, warn
+    def __init__(self, run: TrackedRun, warn: Callable[[str], None], judged: str = "train/validation") -> None:
+        """
+        Args:
+            judged: what the names of the metrics that choose the epoch begin with.
+        """
+        self.run, self.warn, self.judged = run, warn, judged
         self._logged: set[int] | None = None
         self._away_since: float | None = None
 
@@ -47,12 +51,12 @@ class EpochLog:
             logged = self.run.steps_of(_WITNESS)
         for row in history:
             if row["epoch"] not in logged:
-                self.run.log_metrics(points(row))
+                self.run.log_metrics(points(row, self.judged))
                 logged.add(row["epoch"])
         self._logged, self._away_since = logged, None
 
 
-def points(row: Mapping[str, Any]) -> list[Point]:
+def points(row: Mapping[str, Any], judged: str = "train/validation") -> list[Point]:
     """The metrics of one epoch."""
     values = {
         _WITNESS: row["loss"],
@@ -61,6 +65,6 @@ def points(row: Mapping[str, Any]) -> list[Point]:
         "system/memory_mb": row["memory_mb"],
     }
     if row["validation"] is not None:
-        values |= {f"train/validation/{tracked(name)}": value for name, value in row["validation"].items()}
+        values |= {f"{judged}/{tracked(name)}": value for name, value in row["validation"].items()}
         values["train/validation_seconds"] = row["validation_seconds"]
     return [Point(name, value, row["epoch"], row["at"]) for name, value in values.items()]

@@ -1,14 +1,14 @@
 """One training from settings to an exported, logged model; every part of it may be cut off and is repeated or kept."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 from rich.console import Console
 
-from hmar import export
+from hmar import export, leaks
 from hmar.atomic import sweep, write_json
 from hmar.data.counting import PriorCounts
 from hmar.data.snapshot import Snapshot
@@ -17,6 +17,7 @@ from hmar.evaluate.names import tracked
 from hmar.losses import loss_function
 from hmar.models import model_class
 from hmar.models.base import Encoder, Recommender, Vocabulary
+from hmar.models.ranker import Ranker
 from hmar.tracking import plots
 from hmar.tracking.dataset import snapshot_input
 from hmar.tracking.environment import environment_tags
@@ -31,7 +32,7 @@ from hmar.train.ranks import Ranks
 from hmar.train.record import EpochLog
 from hmar.train.settings import TrainSettings
 from hmar.train.signals import StopSignal
-from hmar.train.validation import SELECT_ON, validation
+from hmar.train.validation import validation
 from hmar.train.weights import load_weights, save_weights
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def follow(settings: TrainSettings, stop: StopSignal, ranks: Ranks) -> None:
         snapshot = Snapshot(settings.snapshot)
         device = set_up(settings, ranks)
         model = _build(settings, snapshot)
-        assert isinstance(model, Encoder)
+        assert isinstance(model, Encoder | Ranker)
         model.to(device)
         trainer = _make_trainer(
             settings,
@@ -104,14 +105,29 @@ def _build(settings: TrainSettings, snapshot: Snapshot) -> Recommender:
     return kind(kind.Config.parse(settings.config, "config"), Vocabulary.of(snapshot))
 
 
-def _make_trainer(settings: TrainSettings, snapshot: Snapshot, model: Encoder, **parts: Any) -> "Trainer":
+def _make_trainer(settings: TrainSettings, snapshot: Snapshot, model: Encoder | Ranker, **parts: Any) -> "Trainer":
     """``parts``: see :class:`hmar.train.loop.Trainer`."""
     from hmar.train.loop import Trainer  # Lightning takes seconds to import, and rules do without it
 
     loss = loss_function(settings.loss, **settings.loss_options)
     data = training_data(settings, snapshot, model, loss)
-    validate = validation(model, snapshot, settings.split, settings.max_length, data.prior)
+    validate = _validation(settings, snapshot, model, data.prior)
     return Trainer(settings, model, loss, data, validate=validate, **parts)
+
+
+def _validation(
+    settings: TrainSettings, snapshot: Snapshot, model: Recommender, prior: PriorCounts
+) -> Callable[[], dict[str, float]] | None:
+    return validation(
+        model,
+        snapshot,
+        settings.split,
+        settings.max_length,
+        prior,
+        settings.select_on,
+        settings.select_among,
+        settings.select_metric,
+    )
 
 
 class _Session:
@@ -131,6 +147,11 @@ class _Session:
         self.snapshot, self.record, self.reporter = snapshot, record, reporter
         self.device = set_up(settings, ranks)
         self.model = _build(settings, snapshot)
+        record.leaks = leaks.of_training(
+            self.model, snapshot, settings.split, settings.select_on, settings.select_among
+        )
+        if record.leaks:
+            reporter.warn(f"leaks: {', '.join(record.leaks)}; to compare and to price them, this model serves nobody")
         self.tracked = self._open_run()
 
     def run(self) -> None:
@@ -138,20 +159,26 @@ class _Session:
             model = self.model
             model.fit_counts(self.snapshot, self.settings.split)
             model.to(self.device)
-            history = self._fit_encoder(model) if isinstance(model, Encoder) else self._fit_rule(model)
+            history = self._fit_network(model) if isinstance(model, Encoder | Ranker) else self._fit_rule(model)
             self.stop.check()
             load_weights(model, self.directory.best)
             exported = export.save(
-                self.directory.model, model.cpu(), self.snapshot, self.settings.split, self.settings.max_length
+                self.directory.model,
+                model.cpu(),
+                self.snapshot,
+                self.settings.split,
+                self.settings.max_length,
+                self.record.leaks,
             )
             LOGGER.info("exported to %s", exported)
             self._log_results(history)
-            self.record.mlflow_model = self._log_model()
+            if self.settings.tracking.weights:
+                self.record.mlflow_model = self._log_model()
             self.stop.check()
             self.tracked.finish("FINISHED")
             self._write_record("finished")
         best = self.record.best_metric
-        chosen = f"validation {SELECT_ON} {best:.4f}" if best is not None else "not validated"
+        chosen = f"{self.settings.chosen_by} {best:.4f}" if best is not None else "not validated"
         at = f" at epoch {self.record.best_epoch} of {self.record.epochs}" if self.record.best_epoch else ""
         self.reporter.say(f"finished: {chosen}{at}; model in {self.directory.model}")
 
@@ -167,7 +194,7 @@ class _Session:
             artifacts=tracking.artifacts,
             identity=self.record.training,
             name=tracking.run_name or settings.model,
-            tags={**tags, **tracking.tags},
+            tags={**tags, **tracking.tags, **leaks.tags(self.record.leaks)},
             run_id=self.record.mlflow_run,
         )
         self.record.mlflow_run = run.run_id
@@ -175,6 +202,12 @@ class _Session:
         run.log_params(self._params())
         run.log_input(snapshot_input(self.snapshot, settings.split))
         return run
+
+    @property
+    def _judged(self) -> str:
+        """What the names of the metrics that choose the epoch begin with: train/validation, where all is in order."""
+        part, among = self.settings.select_on, self.settings.select_among
+        return tracked(f"train/{part}" + ("" if among == "full" else f"_{among}"), self.record.leaks)
 
     def _params(self) -> dict[str, Any]:
         values = self.settings.model_dump(mode="json", exclude={"out", "tracking", "snapshot"})
@@ -185,26 +218,26 @@ class _Session:
     def _fit_rule(self, model: Recommender) -> list[dict[str, Any]]:
         """A rule has no epochs: counted, judged, done."""
         if model.trainable:
-            raise ModelError(f"model {self.settings.model}: the training loop trains encoders only")
+            raise ModelError(f"model {self.settings.model}: the training loop trains encoders and rankers only")
         self.ranks.told(False)
         settings = self.settings
-        validate = validation(model, self.snapshot, settings.split, settings.max_length, PriorCounts(self.snapshot))
+        validate = _validation(settings, self.snapshot, model, PriorCounts(self.snapshot))
         self._write_best(None, None, 0)
         if validate is None:
             self._warn_not_validated("")
         else:
             metrics = validate()
-            self._write_best(None, metrics[SELECT_ON], 0)
+            self._write_best(None, metrics[settings.select_metric], 0)
             self.tracked.log_metrics(
-                [Point(f"train/validation/{tracked(name)}", value) for name, value in metrics.items()]
+                [Point(f"{self._judged}/{tracked(name)}", value) for name, value in metrics.items()]
             )
         save_weights(model, self.directory.best, 0)
         return []
 
-    def _fit_encoder(self, model: Encoder) -> list[dict[str, Any]]:
+    def _fit_network(self, model: Encoder | Ranker) -> list[dict[str, Any]]:
         self.ranks.told(True)
         settings = self.settings
-        epochs = EpochLog(self.tracked, self.reporter.warn)
+        epochs = EpochLog(self.tracked, self.reporter.warn, self._judged)
         trainer = _make_trainer(
             settings,
             self.snapshot,
@@ -230,7 +263,7 @@ class _Session:
         trainer.fit()
         stopping = trainer.stopping
         if stopping.exhausted:
-            self.reporter.say(f"no better {SELECT_ON} in {stopping.waited} evaluations")
+            self.reporter.say(f"no better {settings.select_metric} in {stopping.waited} evaluations")
         if not stopping.best_epoch:
             save_weights(model, self.directory.best, trainer.cursor.epoch)
         self._write_best(stopping.best_epoch or None, stopping.best, trainer.cursor.epoch)
@@ -244,19 +277,27 @@ class _Session:
 
     def _log_results(self, history: list[dict[str, Any]]) -> None:
         record, run = self.record, self.tracked
-        finals = {"train/epochs": record.epochs, "train/best_epoch": record.best_epoch}
-        finals[f"train/best_validation_{tracked(SELECT_ON)}"] = record.best_metric  # type: ignore[assignment]
+        best = self._judged.replace("train/", "train/best_") + f"_{tracked(self.settings.select_metric)}"
+        finals = {"train/epochs": record.epochs, "train/best_epoch": record.best_epoch, best: record.best_metric}
         run.log_metrics([Point(name, value, record.epochs) for name, value in finals.items() if value is not None])
         if history:
             epochs = [row["epoch"] for row in history]
             run.log_figure(plots.loss_curve(epochs, [row["loss"] for row in history]), "plots/loss.png")
         judged = [row for row in history if row["validation"] is not None]
         if judged:
-            values = [row["validation"][SELECT_ON] for row in judged]
-            figure = plots.validation_curve([row["epoch"] for row in judged], values, record.best_epoch or 0, SELECT_ON)
+            values = [row["validation"][self.settings.select_metric] for row in judged]
+            figure = plots.validation_curve(
+                [row["epoch"] for row in judged],
+                values,
+                record.best_epoch or 0,
+                self.settings.select_metric,
+                self.settings.select_on,
+                self.settings.select_among,
+            )
             run.log_figure(figure, "plots/validation.png")
         write_json(self.directory.history, history)
-        run.log_file(self.directory.best, "checkpoint")
+        if self.settings.tracking.weights:
+            run.log_file(self.directory.best, "checkpoint")
         for file in (self.directory.settings, self.directory.history, self.directory.log):
             run.log_file(file, "training")
 

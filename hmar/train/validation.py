@@ -3,25 +3,59 @@
 from collections.abc import Callable
 
 from hmar.data.counting import PriorCounts
-from hmar.data.snapshot import Snapshot
+from hmar.data.snapshot import Part, Snapshot
+from hmar.evaluate.impressions import judge_impressions
 from hmar.evaluate.judge import judge
+from hmar.evaluate.names import Candidates
 from hmar.models.base import Recommender
 
 SELECT_ON = "ndcg@10"
-"""The metric that chooses: mean over the validation targets, full ranking."""
+"""The metric that chooses: mean over the validation targets, full ranking, unless the settings leave the protocol."""
 
 METRICS = (SELECT_ON, "hr@10", "mrr")
+IMPRESSION_METRICS = ("auc", "gauc")
 
 
 def validation(
-    model: Recommender, snapshot: Snapshot, split: str, max_length: int, prior: PriorCounts
+    model: Recommender,
+    snapshot: Snapshot,
+    split: str,
+    max_length: int,
+    prior: PriorCounts,
+    part: Part = "validation",
+    among: Candidates = "full",
+    metric: str = SELECT_ON,
 ) -> Callable[[], dict[str, float]] | None:
-    """What judges the model as it is, on full rankings of the validation targets; None where there are none."""
-    if len(snapshot.targets(split, "validation")) == 0:
+    """What judges the model as it is, on full rankings of the validation targets; None where there are none.
+
+    Args:
+        part: whose targets; the test targets are a leak. among: the candidates that they are ranked among.
+        metric: that chooses, among those returned. For one of labelled impressions these are judged, and no rankings.
+
+    Raises:
+        DataError: the snapshot has no labelled impressions, and the metric is theirs.
+    """
+    if metric in IMPRESSION_METRICS:
+        return _of_impressions(model, snapshot, split, max_length, prior, part)
+    if len(snapshot.targets(split, part)) == 0:
+        return None
+    sampled = among == "sampled"
+
+    def validate() -> dict[str, float]:
+        judged = judge(model, snapshot, split, part, max_length=max_length, sampled=sampled, top=0, prior=prior)
+        return {name: judged.mean(name, among) for name in METRICS}
+
+    return validate
+
+
+def _of_impressions(
+    model: Recommender, snapshot: Snapshot, split: str, max_length: int, prior: PriorCounts, part: Part
+) -> Callable[[], dict[str, float]] | None:
+    if len(snapshot.impressions(split, part)) == 0:
         return None
 
     def validate() -> dict[str, float]:
-        judged = judge(model, snapshot, split, "validation", max_length=max_length, sampled=False, top=0, prior=prior)
-        return {name: judged.mean(name) for name in METRICS}
+        judged = judge_impressions(model, snapshot, split, part, max_length=max_length, prior=prior)
+        return {name: judged.mean(name) for name in IMPRESSION_METRICS}
 
     return validate

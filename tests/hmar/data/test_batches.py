@@ -65,7 +65,7 @@ def test_every_position_predicts_the_next(shop: Snapshot, max_length: int, behav
         for u in range(shop.n_users)
         if sum(shop.behavior[r] in codes for r in range(shop.offsets[u], train_end[u])) >= 2
     ]
-    assert sorted(met) == enough == data.users.tolist()
+    assert sorted(met) == enough == data.windows.user.tolist()
     assert data.tokens == sum(len(batch.next_item) for batch in data.batches(1))
     assert data.steps == len(list(data.batches(1)))
 
@@ -123,11 +123,12 @@ def test_a_user_who_has_had_everything_gets_the_whole_catalog(tmp_path: Path) ->
 
 def test_an_epoch_is_a_permutation_that_depends_on_seed_and_epoch(shop: Snapshot) -> None:
     data = TrainingData(shop, SPLIT, max_length=5, seed=1)
-    orders = [data.epoch(0), data.epoch(1), TrainingData(shop, SPLIT, max_length=5, seed=2).epoch(0)]
+    other = TrainingData(shop, SPLIT, max_length=5, seed=2)
+    orders = [one.windows.tolist() for one in (data.order(0), data.order(1), other.order(0))]
     for order in orders:
-        assert sorted(order.tolist()) == data.users.tolist()
-    assert len({tuple(order.tolist()) for order in orders}) == 3
-    assert data.epoch(0).tolist() == orders[0].tolist()
+        assert sorted(order) == list(range(len(data.windows)))
+    assert len({tuple(order) for order in orders}) == 3
+    assert data.order(0).windows.tolist() == orders[0]
 
 
 def test_resuming_gives_the_same_batches(shop: Snapshot) -> None:

@@ -58,6 +58,22 @@ def test_a_part_of_the_positions_has_its_part_of_the_counts(shop: Snapshot) -> N
         assert torch.equal(counts, whole[start:stop])
 
 
+@pytest.mark.parametrize("rows", [1, 7, 1000])
+def test_known_sizes_give_the_same_parts(shop: Snapshot, rows: int) -> None:
+    (batch,) = TrainingData(shop, SPLIT, max_length=6, batch_size=100, negatives=0).batches(0)
+    runs = batch.count_runs
+    assert runs is not None
+    sizes = runs.sizes(len(batch.next_item), rows)
+    assert len(sizes) == -(-len(batch.next_item) // rows)
+    for (live, cells), start in zip(sizes, range(0, len(batch.next_item), rows), strict=True):
+        plain = runs.positions(start, min(start + rows, len(batch.next_item)))
+        known = runs.positions(start, min(start + rows, len(batch.next_item)), live)
+        assert torch.equal(known.item, plain.item)
+        assert torch.equal(known.first, plain.first)
+        for got, expected in zip(known.cells(cells), plain.cells(), strict=True):
+            assert torch.equal(got, expected)
+
+
 def test_they_are_made_where_all_positions_score_the_same_items(shop: Snapshot) -> None:
     def batch(**given: object) -> TrainingBatch:
         return next(TrainingData(shop, SPLIT, max_length=5, **given).batches(0))  # type: ignore[arg-type]

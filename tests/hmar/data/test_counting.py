@@ -15,7 +15,7 @@ SPLIT = "leave_one_out"
 
 @pytest.fixture(params=[10**6, 7], ids=["one-chunk", "many-chunks"], autouse=True)
 def _chunks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(counting, "_CHUNK_EVENTS", request.param)
+    monkeypatch.setattr(counting, "CHUNK_EVENTS", request.param)
 
 
 @pytest.mark.parametrize("behavior", [None, 0, 2])

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from hmar.data import counting
 from hmar.data.snapshot import Snapshot
-from hmar.data.targets import histories_before, histories_for, reading
+from hmar.data.targets import Reading, histories_before, histories_for
 from hmar.errors import SettingsError
 
 
@@ -46,8 +47,16 @@ def test_the_asked_behavior_may_differ_by_row(shop: Snapshot) -> None:
 
 def test_an_unknown_behavior_is_named_with_the_nearest(shop: Snapshot) -> None:
     with pytest.raises(SettingsError, match=r"unknown 'bui'; did you mean 'buy'\?"):
-        reading(shop, ("view", "bui"))
+        Reading(shop, ("view", "bui"))
 
 
-def test_a_reading_is_made_once(shop: Snapshot) -> None:
-    assert reading(shop, ("view", "buy")) is reading(shop, ("buy", "view"))
+@pytest.mark.parametrize("together", [1, 10, 10**6])
+@pytest.mark.parametrize("behaviors", [None, ("buy",), ("view", "buy"), ()])
+def test_read_events_are_counted_in_any_number_of_steps(
+    shop: Snapshot, monkeypatch: pytest.MonkeyPatch, behaviors: tuple[str, ...] | None, together: int
+) -> None:
+    monkeypatch.setattr(counting, "CHUNK_EVENTS", together)
+    codes = range(3) if behaviors is None else [shop.behaviors.index(name) for name in behaviors]
+    first, end = shop.offsets[:-1], shop.train_end("leave_one_out")
+    expected = [sum(shop.behavior[r] in codes for r in range(a, b)) for a, b in zip(first, end, strict=True)]
+    assert Reading(shop, behaviors).count(first, end).tolist() == expected

@@ -3,16 +3,14 @@
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from torch import Tensor
 
-from hmar.data.histories import Histories
 from hmar.data.snapshot import PARTS, Snapshot
 from hmar.errors import DataError, ModelError
 from hmar.evaluate.judge import judge
-from hmar.models.base import CandidateCounts
 from tests.support.judging import SPLIT, Scripted, case, oracle, script
 
 
@@ -95,15 +93,25 @@ def test_nan_is_an_error_that_names_model_and_user(tmp_path: Path) -> None:
 
 
 def test_nan_among_the_sampled_candidates_alone_is_an_error_too(tmp_path: Path) -> None:
-    class SickWhenSampled(Scripted):
-        def score(self, histories: Histories, seen: CandidateCounts, items: Tensor) -> Tensor:
-            return super().score(histories, seen, items).index_fill(1, torch.tensor([2]), torch.nan)
-
+    """At an item that nobody had seen yet: it is no candidate of the full ranking."""
     snapshot = case(tmp_path / "snapshot", 4)
-    model = SickWhenSampled(snapshot, script(snapshot, 4))
-    assert np.isfinite(judge(model, snapshot, SPLIT, "test", max_length=5, sampled=False).mean("mrr"))
-    with pytest.raises(ModelError, match="SickWhenSampled scores NaN for user "):
-        judge(model, snapshot, SPLIT, "test", max_length=5)
+    scores = script(snapshot, 4)
+    targets = snapshot.targets(SPLIT, "test")
+    place = int(np.flatnonzero(targets.catalog < snapshot.n_items)[0])
+    late = snapshot.n_items - 1
+    scores[int(snapshot.time[targets.event[place]])][late] = np.nan
+    model = Scripted(snapshot, scores)
+    assert np.isfinite(judge(model, snapshot, SPLIT, "test", max_length=5).mean("mrr"))
+    path = snapshot.path / "splits" / SPLIT / "candidates.parquet"
+    stored = pq.read_table(path)
+    mine = np.asarray(stored.column("target")) == targets.target[place]
+    drawn = np.where(mine, late, stored.column("item").fill_null(-1).to_numpy())
+    drawn = pa.array(drawn.astype(np.int32), mask=drawn < 0)
+    pq.write_table(stored.set_column(stored.column_names.index("item"), "item", drawn), path)
+    again = Snapshot(snapshot.path)
+    assert np.isfinite(judge(model, again, SPLIT, "test", max_length=5, sampled=False).mean("mrr"))
+    with pytest.raises(ModelError, match="Scripted scores NaN for user "):
+        judge(model, again, SPLIT, "test", max_length=5)
 
 
 def test_a_target_that_was_consumed_before_is_refused(tmp_path: Path) -> None:

@@ -9,11 +9,14 @@ from pathlib import Path
 import pytest
 
 from hmar.data.snapshot import Snapshot
+from hmar.evaluate import per_target
 from hmar.evaluate.__main__ import main
+from hmar.evaluate.impressions import judge_impressions
 from hmar.evaluate.run import Evaluation, evaluate
 from hmar.evaluate.settings import EvaluateSettings
 from hmar.export import save
 from hmar.tracking.run import TrackedRun
+from tests.support.arrays import write_impressions
 from tests.support.judging import SPLIT, case
 from tests.support.untrained import untrained
 
@@ -91,6 +94,23 @@ def test_everything_is_written_logged_and_shown(
         "evaluation/per_target_validation.parquet",
     }
     assert len(run.client.list_artifacts(run.run_id, "plots")) == 5
+
+
+def test_labelled_impressions_are_judged_where_the_snapshot_has_them(
+    tmp_path: Path, training: Path, snapshot: Snapshot, run: TrackedRun
+) -> None:
+    shown = write_impressions(snapshot, sampled=2)
+    result = evaluate(EvaluateSettings.resolve(arguments=words(training, shown), use_environment=False))
+    for part in ("validation", "test"):
+        rows = per_target.read(result.directory / f"impressions_{part}.parquet")
+        assert result.metrics[f"{part}/impressions/all/impressions"] == sum(rows.column("impressions").to_pylist())
+        assert (result.directory / f"plots/auc_by_length_{part}.png").stat().st_size > 0
+    judged = judge_impressions(untrained("recent", shown), shown, SPLIT, "validation", max_length=9)
+    assert result.metrics["validation/impressions/all/auc"] == pytest.approx(judged.mean("auc"))
+    logged = run.client.get_run(run.run_id).data.metrics
+    bound = "validation/impressions/all/auc/low"
+    assert logged[bound] == pytest.approx(result.metrics[bound])
+    assert "impressions_test.parquet" in json.loads((result.directory / "metrics.json").read_text())["files"]
 
 
 def test_a_finished_evaluation_is_kept_and_logged_once(training: Path, snapshot: Snapshot, run: TrackedRun) -> None:

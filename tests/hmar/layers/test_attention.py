@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from hmar.layers.attention import Segments, causal_attention
+from hmar.layers.attention import causal_attention
+from hmar.layers.segments import Buckets, Segments
 
 LENGTHS = [
     pytest.param([5], id="one"),
@@ -51,10 +52,10 @@ def test_nothing_to_attend_to(lengths: list[int]) -> None:
 
 def test_padding_is_at_most_a_third() -> None:
     lengths = torch.arange(1, 300)
-    segments = Segments.of(lengths)
-    cells = sum(len(bucket.token) for bucket in segments.buckets)
+    plan = Buckets.of(lengths)
+    cells = sum(len(bucket.token) for bucket in plan.buckets)
     assert cells <= 1.5 * int(lengths.sum())
-    assert sorted(segments.order.tolist()) == list(range(int(lengths.sum())))
+    assert sorted(plan.order.tolist()) == list(range(int(lengths.sum())))
 
 
 def test_dropped_attention_weights_keep_the_mean() -> None:

@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -19,7 +18,6 @@ from hmar.models.base import Encoder
 from hmar.train.gradients import out_of_memory
 from hmar.train.loop import Trainer
 from hmar.train.parts import part
-from hmar.train.ranks import Ranks
 from tests.support.arrays import random_users, write_snapshot
 from tests.support.contract import CASES
 from tests.support.models import build, in_double
@@ -77,18 +75,6 @@ def test_parts_add_up_to_the_batch(shop: Snapshot, case: tuple[str, dict[str, An
     assert got.keys() == expected.keys()
     for name, gradient in expected.items():
         torch.testing.assert_close(got[name], gradient, rtol=1e-9, atol=1e-12)
-
-
-@pytest.mark.parametrize("size", [2, 3, 5, 40])
-def test_ranks_share_every_batch_whole_and_evenly(shop: Snapshot, size: int) -> None:
-    data = TrainingData(shop, "leave_one_out", max_length=9, batch_size=17)
-    for batch in data.batches(0):
-        shares = [Ranks(rank, size).share(batch) for rank in range(size)]
-        assert torch.equal(torch.cat([share.user for share in shares]), batch.user)
-        assert torch.equal(torch.cat([share.next_item for share in shares]), batch.next_item)
-        assert torch.equal(torch.cat([share.negatives for share in shares]), batch.negatives)
-        positions = np.array([len(share.next_item) for share in shares])
-        assert positions.max() <= len(batch.next_item) / size + 9
 
 
 class Short:

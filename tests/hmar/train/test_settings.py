@@ -36,6 +36,14 @@ def resolve(**values: object) -> TrainSettings:
         ({"loss": "bpr", "chunk_mb": 8}, ["chunk_mb", "only loss cross_entropy has it, and this is bpr"]),
         ({"loss": "cross_entropy", "chunk_mb": 0}, ["chunk_mb", "greater than 0"]),
         ({"negatives_from": "popular"}, ["negatives_from", "'popularity'"]),
+        ({"loss": "log_loss"}, ["loss", "log_loss is for rankers, and sasrec is no ranker; set bce"]),
+        ({"model": "din", "loss": "bce"}, ["loss", "bce is for encoders, and din is a ranker; set log_loss"]),
+        ({"model": "din", "loss": "log-loss"}, ["loss", "did you mean 'log_loss'"]),
+        ({"model": "din", "negatives_from": "uniform"}, ["negatives_from", "rankers take the impressions"]),
+        ({"model": "din", "negatives_per": "batch"}, ["negatives_per", "rankers take the impressions"]),
+        ({"model": "din", "gbce_t": 0.5}, ["gbce_t", "only loss gbce has it, and this is log_loss"]),
+        ({"in_batch": 3}, ["in_batch", "for rankers"]),
+        ({"select_metric": "ndcg"}, ["select_metric", "'ndcg@10'"]),
         ({"split": "random"}, ["split", "leave_one_out"]),
         ({"preset": "movielense"}, ["preset", "did you mean 'movielens'"]),
         ({"max_length": 201}, ["max_length", "200 positions", "config.positions"]),
@@ -48,6 +56,14 @@ def test_a_bad_setting_is_named(values: dict[str, object], words: list[str]) -> 
         resolve(**values)
     for word in words:
         assert word in str(caught.value)
+
+
+def test_loss_and_metric_follow_the_family_of_the_model() -> None:
+    for model, loss, metric in (("sasrec", "bce", "ndcg@10"), ("recent", "bce", "ndcg@10"), ("din", "log_loss", "auc")):
+        settings = resolve(model=model)
+        assert (settings.loss, settings.select_metric) == (loss, metric)
+    assert resolve(model="din", select_metric="gauc").select_metric == "gauc"
+    assert resolve(model="sasrec", select_metric="auc").select_metric == "auc"
 
 
 def test_a_loss_gets_the_options_that_were_given() -> None:
