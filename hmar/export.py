@@ -45,6 +45,8 @@ class Exported(BaseModel):
     snapshot: str
     """Id of the snapshot it was trained on."""
     split: str
+    leaks: tuple[str, ...] = ()
+    """What its training knew that it must not know (:mod:`hmar.leaks`)."""
     dataset: str
     item_id_type: Literal["int64", "string"]
     hmar_version: str
@@ -66,7 +68,14 @@ class LoadedModel:
         return {item_id: item for item, item_id in enumerate(self.item_ids.to_pylist())}
 
 
-def save(directory: Path, model: Recommender, snapshot: Snapshot, split: str, max_length: int) -> Path:
+def save(
+    directory: Path,
+    model: Recommender,
+    snapshot: Snapshot,
+    split: str,
+    max_length: int,
+    leaks: tuple[str, ...] = (),
+) -> Path:
     """Write ``model``, trained on ``split`` of ``snapshot``, to ``directory``: there whole or not at all.
 
     An export that stands there already is replaced. Returns ``directory``.
@@ -86,6 +95,7 @@ def save(directory: Path, model: Recommender, snapshot: Snapshot, split: str, ma
         max_length=max_length,
         snapshot=snapshot.manifest.id,
         split=split,
+        leaks=leaks,
         dataset=snapshot.manifest.dataset,
         item_id_type=snapshot.manifest.item_id_type,
         hmar_version=__version__,

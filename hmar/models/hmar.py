@@ -14,7 +14,9 @@ A user's events are (v_t, b_t), t = 1..n; B behaviors; E the item table; c_t in 
 
 Where the paper is silent, here: SA = concat_h softmax(Q_h K_h^T / sqrt(d/H)) V_h, Q, K, V affine, no output projection;
 FF(x) = Drop( W_2 Drop( ReLU( W_1 x + b_1 ) ) + b_2 ) of width d; the only layer normalization is that of step 3;
-attention weights are not dropped; the behavior head has width d. In step 5, o carries the counts of step 4, so it knows
+attention weights are not dropped; the behavior head has width d. The published code does otherwise in these and other
+points: attention_dropout, last_norm, positions_from, first_weights and, what gives the answer away, hbi, candidate_hbi
+and mirrored_context are settings, and off. In step 5, o carries the counts of step 4, so it knows
 the behavior asked about, and the term mostly teaches W_c; the state's share in it is what the counts leave open.
 With several blocks, steps 2 and 3 are repeated with own weights, step 2's input being the block before, step 3's
 residual always s. P counts from the start of the window (see LearnedPositions).
@@ -29,17 +31,19 @@ from typing import Literal
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, linear
+from torch.nn.functional import cross_entropy, embedding, linear
 
 from hmar.data.histories import Histories
+from hmar.data.published import PublishedContext
 from hmar.errors import SettingsError
-from hmar.layers.attention import Segments
 from hmar.layers.behavior_encoder import BehaviorEncoder
 from hmar.layers.dropout import Dropout
 from hmar.layers.feed_forward import FeedForward
 from hmar.layers.grouped import BehaviorGroups
+from hmar.layers.kernels import choose
 from hmar.layers.permute import permute
 from hmar.layers.positions import LearnedPositions
+from hmar.layers.segments import Segments
 from hmar.layers.self_attention import SelfAttention
 from hmar.models.base import Encoder, TrainingBatch, Vocabulary
 from hmar.settings import Section, nearest
@@ -58,14 +62,30 @@ class HMARConfig(Section):
     """Weight of the behavior head's loss; 0 leaves the head out."""
     alpha: dict[str, float] = Field(default_factory=dict)
     """Weight of a positive term by the behavior that is predicted, {"buy": 0.7}; a behavior not named weighs 1."""
-    hbi: Literal["running", "none"] = "running"
-    """Historical behavior indicator: counts up to each event, or none (ablation)."""
+    hbi: Literal["running", "final", "none"] = "running"
+    """Historical behavior indicator: counts up to each event, or none (ablation); final: over the user's whole file,
+    the test event included, a leak of the published code."""
+    candidate_hbi: Literal["running", "published"] = "running"
+    """Counts of a candidate: those so far plus one for the behavior asked about, one rule for all; published: a leak
+    of the published code, which tells the true item from the others (hmar/data/published.py)."""
+    mirrored_context: bool = False
+    """Whether counts and the labels of step 5 run newest to oldest against the events, as in the published code; a
+    leak, since they are those of events to come."""
     behavior_encoder: bool = True
     """Whether step 2 is there (ablation; the published Yelp and MovieLens scripts leave it out)."""
     sequence_encoder: bool = True
     """Whether step 3 is there (ablation); without it, the state is Z."""
     behaviors: Literal["all", "target"] = "all"
     """Which events are read, counted and predicted: all, or the target behavior's only (ablation)."""
+    attention_dropout: float = Field(0.0, ge=0, lt=1)
+    """Of attention weights; the published code drops as many of them as of all else."""
+    positions_from: Literal["oldest", "newest"] = "oldest"
+    """Where P counts from; newest as in the published code, which pads on the left, and not causal in training."""
+    last_norm: bool = False
+    """Whether each block of step 3 ends in a layer normalization, as in the published MovieLens script."""
+    first_weights: Literal["house", "published"] = "house"
+    """How training begins: published as in the published code (Glorot et al., AISTATS 2010, but 0.01 times a standard
+    normal in W_f, W_c and the behavior head; no biases), which is slow to begin with."""
     positions: int = Field(200, ge=1)
     """Size of the position table: the longest history that can be read; at least the training's max_length."""
 
@@ -76,6 +96,8 @@ class HMARConfig(Section):
         negative = [name for name, weight in self.alpha.items() if not weight >= 0]
         if negative:
             raise ValueError(f"alpha: the weight of {negative[0]!r} must not be negative")
+        if self.hbi == "none" and self.candidate_hbi != "running":
+            raise ValueError("candidate_hbi: there are no counts under hbi none; leave it out")
         return self
 
 
@@ -105,6 +127,12 @@ class HMAR(Encoder):
             counted = torch.eye(behaviors)[vocabulary.target]
         self.register_buffer("counted", counted, persistent=False)
         self.uses_hbi = config.hbi != "none"
+        context = PublishedContext(
+            final=config.hbi == "final",
+            candidates=config.candidate_hbi == "published",
+            mirrored=config.mirrored_context,
+        )
+        self.published = context if context.leaks else None
         alpha = torch.tensor([config.alpha.get(name, 1.0) for name in vocabulary.behaviors])
         self.register_buffer("alpha", alpha, persistent=False)
 
@@ -112,10 +140,10 @@ class HMAR(Encoder):
         nn.init.normal_(self.items.weight, std=0.02)
         self.fuse = nn.Linear(2 * d if self.uses_hbi else d, d)
         self.counts = nn.Linear(behaviors, d) if self.uses_hbi else None
-        self.positions = LearnedPositions(config.positions, d)
+        self.positions = LearnedPositions(config.positions, d, config.positions_from == "newest")
         self.dropout = Dropout(config.dropout)
         self.behavior_blocks = nn.ModuleList(
-            BehaviorEncoder(behaviors, d, config.heads, config.dropout)
+            BehaviorEncoder(behaviors, d, config.heads, config.dropout, config.attention_dropout)
             for _ in range(config.blocks if config.behavior_encoder else 0)
         )
         self.sequence_blocks = nn.ModuleList(
@@ -125,8 +153,33 @@ class HMAR(Encoder):
         if config.theta > 0:
             self.head = nn.Sequential(nn.Linear(2 * d, d), nn.ReLU(), nn.Linear(d, behaviors))
 
+        if config.first_weights == "published":
+            self._begin_as_published()
+
+    def _begin_as_published(self) -> None:
+        small = [self.fuse, self.counts, *(self.head or [])]
+        for name, parameter in self.named_parameters():
+            if name.endswith("bias"):
+                nn.init.zeros_(parameter)
+            elif name.startswith(("items.", "positions.")):
+                nn.init.xavier_uniform_(parameter)
+            elif "blocks." in name and parameter.ndim > 1:  # matrices of d rows and columns, some side by side
+                nn.init.uniform_(parameter, -math.sqrt(3 / self.config.d), math.sqrt(3 / self.config.d))
+        for layer in small:
+            if isinstance(layer, nn.Linear):
+                nn.init.normal_(layer.weight, std=0.01)
+
+    def plan(self, histories: Histories, device: torch.device, dtype: torch.dtype) -> None:
+        self.positions.plan(histories)
+        dropped = self.config.attention_dropout if self.training else 0.0
+        kernel = choose(device, dtype, self.config.d // self.config.heads, dropped)
+        if self.behavior_blocks:
+            BehaviorGroups.of(histories, len(self.vocabulary.behaviors)).segments.form(kernel)
+        if self.sequence_blocks:
+            Segments.of_rows(histories).form(kernel)
+
     def encode(self, histories: Histories) -> Tensor:
-        fused_TD = self._fuse(math.sqrt(self.config.d) * self.items(histories.item), histories.hbi)
+        fused_TD = self._fuse(histories.item, histories.hbi, math.sqrt(self.config.d))
         s_TD: Tensor = self.dropout(fused_TD + self.positions(histories))
         x_TD = s_TD
         if self.behavior_blocks:
@@ -136,22 +189,34 @@ class HMAR(Encoder):
                 grouped_TD = block(grouped_TD, groups)
             x_TD = permute(grouped_TD, groups.place, groups.order)
         if self.sequence_blocks:
-            segments = Segments.of(histories.lengths)
+            segments = Segments.of_rows(histories)
             for block in self.sequence_blocks:
                 x_TD = block(x_TD, s_TD, segments)
         return x_TD
 
     def item_vectors(self, item: Tensor, hbi: Tensor | None) -> Tensor:
-        return self._fuse(self.items(item), hbi)
+        return self._fuse(item, hbi)
 
-    def _fuse(self, item_D: Tensor, hbi_R: Tensor | None) -> Tensor:
-        """W_f [item ; W_c c + b_c] + b_f, [..., D]; leading dimensions of the two broadcast."""
+    def _fuse(self, item: Tensor, hbi_R: Tensor | None, scale: float = 1.0) -> Tensor:
+        """W_f [scale E[item] ; W_c c + b_c] + b_f, [..., D]; leading dimensions of the two broadcast."""
         if self.counts is None or hbi_R is None:
-            fused: Tensor = self.fuse(item_D)
-            return fused
+            return self._projected(item, scale, self.fuse.weight, self.fuse.bias)
         of_item, of_counts = self.fuse.weight.chunk(2, dim=1)
         bias = of_counts @ self.counts.bias + self.fuse.bias
-        return linear(item_D, of_item) + linear(hbi_R, self._per_count(), bias)
+        projected_D = self._projected(item, scale, of_item, bias)
+        if projected_D.shape[:-1] != hbi_R.shape[:-1]:
+            return projected_D + linear(hbi_R, self._per_count())
+        # Added within the product; its gradient is then a product in the order that is fast for so few counts.
+        flat = torch.addmm(projected_D.reshape(-1, self.config.d), hbi_R.flatten(0, -2), self._per_count().T)
+        return flat.view(projected_D.shape)
+
+    def _projected(self, item: Tensor, scale: float, weight_DD: Tensor, bias_D: Tensor) -> Tensor:
+        """W scale E[item] + b, [..., D]. Where more items are asked for than there are, each is projected once; on a
+        GPU that would save nothing, and under autocast an item's gradient would be added up in low precision."""
+        table_VD = self.items.weight
+        if item.numel() > len(table_VD) and item.device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
+            return embedding(item, linear(table_VD * scale, weight_DD, bias_D))
+        return linear(self.items(item) * scale, weight_DD, bias_D)
 
     def count_vectors(self) -> Tensor:
         return self._per_count().T
@@ -169,19 +234,21 @@ class HMAR(Encoder):
             return None
         next_TD = self.item_vectors(batch.next_item, batch.next_hbi if self.uses_hbi else None)
         logits_TR: Tensor = self.head(torch.cat([next_TD, states_TD], dim=-1))
-        return self.config.theta * cross_entropy(logits_TR, batch.next_behavior)
+        label = batch.next_behavior if batch.behavior_label is None else batch.behavior_label
+        return self.config.theta * cross_entropy(logits_TR, label)
 
 
 class _SequenceBlock(nn.Module):
-    """x = LN( SA(z) + s );  out = x + FF(x)."""
+    """x = LN( SA(z) + s );  out = x + FF(x), or LN(out)."""
 
     def __init__(self, config: HMARConfig) -> None:
         super().__init__()
-        self.attention = SelfAttention(config.d, config.heads)
+        self.attention = SelfAttention(config.d, config.heads, config.attention_dropout)
         self.norm = nn.LayerNorm(config.d)
         self.feed_forward = FeedForward(config.d, config.dropout)
+        self.last_norm = nn.LayerNorm(config.d) if config.last_norm else nn.Identity()
 
     def forward(self, z_TD: Tensor, s_TD: Tensor, segments: Segments) -> Tensor:
         x_TD = self.norm(self.attention(z_TD, segments) + s_TD)
-        out_TD: Tensor = x_TD + self.feed_forward(x_TD)
+        out_TD: Tensor = self.last_norm(x_TD + self.feed_forward(x_TD))
         return out_TD

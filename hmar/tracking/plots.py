@@ -14,14 +14,21 @@ def loss_curve(epochs: Sequence[int], losses: Sequence[float]) -> "Figure":
     return figure
 
 
-def validation_curve(epochs: Sequence[int], values: Sequence[float], best_epoch: int, metric: str) -> "Figure":
-    """The validation metric per evaluated epoch, the chosen epoch marked."""
-    figure = _curve(epochs, values, f"validation {metric}")
+def validation_curve(
+    epochs: Sequence[int],
+    values: Sequence[float],
+    best_epoch: int,
+    metric: str,
+    part: str = "validation",
+    among: str = "full",
+) -> "Figure":
+    """The metric per evaluated epoch, on ``part``'s targets ``among`` which candidates; the chosen epoch is marked."""
+    figure = _curve(epochs, values, f"{part} {metric}")
     axes = figure.axes[0]
     if best_epoch in epochs:
         axes.axvline(best_epoch, linestyle="--", linewidth=1, color="gray", label=f"best: epoch {best_epoch}")
         axes.legend(frameon=False)
-    axes.set_title(f"{metric} on the validation targets, full ranking")
+    axes.set_title(f"{metric} on the {part} targets, {among} ranking")
     return figure
 
 

@@ -30,11 +30,13 @@ class Decision:
     low: float | None = None
     high: float | None = None
     numbers: dict[str, str] = field(default_factory=dict)
+    refused: bool = False
+    """Whether it was not even compared, and gets no alias: it was trained or judged with leaks (:mod:`hmar.leaks`)."""
 
     def tags(self, s: RetrainSettings, built: Built) -> dict[str, str]:
         interval = {"gain": self.gain, "low": self.low, "high": self.high}
         return {
-            "decision": "promoted" if self.promoted else "kept out",
+            "decision": "promoted" if self.promoted else "refused" if self.refused else "kept out",
             "reason": self.reason,
             "compared_with": self.compared_with,
             "compared_on": f"{built.id} {s.split} test",
@@ -51,8 +53,9 @@ class Decision:
         if "decision" not in tags:
             return None
         gain, low, high = (float(tags[key]) if key in tags else None for key in ("gain", "low", "high"))
-        compared_with = tags.get("compared_with", "")
-        return cls(tags["decision"] == "promoted", tags.get("reason", ""), compared_with, gain, low, high)
+        compared_with, told = tags.get("compared_with", ""), tags["decision"]
+        reason = tags.get("reason", "")
+        return cls(told == "promoted", reason, compared_with, gain, low, high, refused=told == "refused")
 
 
 def rule(settings: PromoteSettings, comparison: "Comparison", champion: str) -> Decision:
@@ -130,6 +133,10 @@ def _promoted(name: str, champion: str, decision: Decision) -> Promoted:
 def _decide(
     s: RetrainSettings, built: Built, registered: Registered, registry: Registry, champion: "ModelVersion | None"
 ) -> Decision:
+    known = own_tags(registry.version(registered.version)).get("leaks") or _leaks_of(s)
+    if known:
+        number = str(champion.version) if champion else ""
+        return Decision(False, f"trained or judged with leaks: {known}", number, refused=True)
     if champion is None:
         return Decision(True, "the first version of this dataset: there is no champion to compare with")
     if str(champion.version) == registered.version:
@@ -154,6 +161,11 @@ def _decide(
         reason = f"not comparable with champion version {number}: {error}"
         return Decision(False, reason, number)
     return rule(settings, comparison, number)
+
+
+def _leaks_of(s: RetrainSettings) -> str:
+    """What the settings of the run alone say."""
+    return f"split={s.split}" if s.split == "published" else ""
 
 
 def _outcome_of_champion(
@@ -181,6 +193,6 @@ def _apply(registry: Registry, version: str, former: str, decision: Decision) ->
         challenger = registry.by_alias(CHALLENGER)
         if challenger is not None and str(challenger.version) == version:
             registry.drop(CHALLENGER)
-    elif former != version:
+    elif former != version and not decision.refused:
         registry.point(CHALLENGER, version)
     registry.tag(version, {"applied": "true"})

@@ -20,11 +20,13 @@ from hmar.data.snapshot import Snapshot
 from hmar.data.targets import histories_before
 from hmar.errors import SettingsError
 from hmar.losses import LOSSES, loss_function, total_loss
+from hmar.losses.cross_entropy import CrossEntropy
 from hmar.losses.gbce import GBCE
-from hmar.models.base import Encoder, TrainingBatch
+from hmar.models import model_class
+from hmar.models.base import Encoder, TrainingBatch, Vocabulary
 from tests.hmar.losses import oracle
 from tests.support.arrays import random_users, write_snapshot
-from tests.support.models import build, in_double
+from tests.support.models import build, in_double, pack_rows
 
 L = 6
 """Shorter than many histories, so that counts reach further back than what is read."""
@@ -299,6 +301,65 @@ def test_bfloat16_autocast_is_near(store: Snapshot, which: str, name: str, per: 
     near.backward()
     assert near.dtype == torch.float32
     assert near.item() == pytest.approx(exact.item(), rel=0.05)
+
+
+MILLION = 4 * 10**6
+"""Bytes of the logits of a million items."""
+
+
+@pytest.mark.parametrize(
+    ("each", "memory", "chunk_mb", "rows"),
+    [
+        (4 * 3416, None, None, 76),
+        (MILLION, None, None, 64),
+        (10 * MILLION, None, None, 6),
+        (10**9, None, None, 1),
+        (4 * 3416, 80 * 2**30, None, 19645),
+        (MILLION, 80 * 2**30, None, 512),
+        (MILLION, 16 * 2**30, None, 134),
+        (10 * MILLION, 16 * 2**30, None, 13),
+        (10**10, 16 * 2**30, None, 1),
+        (MILLION, 80 * 2**30, 100, 26),
+        (MILLION, None, 1e-9, 1),
+    ],
+)
+def test_logits_at_once_are_bounded(each: int, memory: int | None, chunk_mb: float | None, rows: int) -> None:
+    loss = CrossEntropy(chunk_mb=chunk_mb)
+    assert loss.rows(each, memory) == rows
+    if chunk_mb is None and rows > 1:
+        assert rows * each <= max(2**28, (memory or 0) // 32)
+
+
+@pytest.mark.gpu
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", [None, torch.bfloat16])
+def test_a_million_items_on_the_gpu(precision: torch.dtype | None) -> None:
+    """d = 256 and 12,800 positions, whose logits would be 51 GB: the tables that have to be there, and little more."""
+    vocabulary = Vocabulary(10**6, ("view", "buy"), 1, True, (True, True))
+    torch.manual_seed(0)
+    with torch.device("cuda"):
+        kind = model_class("sasrec")
+        model = kind(kind.Config.parse({"d": 256}), vocabulary)
+        states = torch.randn(12_800, 256, requires_grad=True)
+        target = torch.randint(10**6, (12_800,))
+    assert isinstance(model, Encoder)
+    histories = pack_rows([], behaviors=2).to(torch.device("cuda"))
+    empty = torch.zeros(12_800, 0, dtype=torch.int64, device="cuda")
+    batch = TrainingBatch(histories, target, target, empty, empty, empty, target)
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    with torch.autocast("cuda", precision or torch.bfloat16, enabled=precision is not None):
+        loss = CrossEntropy()(model, states, batch)
+    loss.backward()
+    table = 4 * 256 * 10**6
+    logits = max(2**28, torch.cuda.get_device_properties(0).total_memory // 32)
+    assert torch.cuda.max_memory_allocated() - before < 4 * table + 3 * logits
+    some = slice(0, 100)
+    with torch.no_grad():
+        scores = states[some] @ model.items.weight.T
+        exact = torch.nn.functional.cross_entropy(scores, target[some])
+        part = replace(batch, next_item=target[some])
+        assert CrossEntropy()(model, states[some], part).item() == pytest.approx(exact.item(), rel=1e-3)
 
 
 @pytest.mark.gpu

@@ -15,10 +15,13 @@ from typing import Any
 import torch
 
 from hmar.data.batches import TrainingData
-from hmar.losses import LOSSES, loss_function, total_loss
+from hmar.data.impressions import ImpressionData
+from hmar.losses import LOSSES, RANKER_LOSSES, loss_function, total_loss
+from hmar.models import model_class
 from hmar.models.base import Encoder
-from tests.support.arrays import random_users, write_snapshot
-from tests.support.contract import LOSS_DATA
+from hmar.models.ranker import Ranker
+from tests.support.arrays import random_users, write_impressions, write_snapshot
+from tests.support.contract import LOSS_DATA, RANKER_LOSS_DATA
 from tests.support.models import build, in_double
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -27,8 +30,13 @@ STEPS = 20
 CONFIGS: dict[str, dict[str, Any]] = {
     "hmar": {"d": 16, "heads": 2, "alpha": {"view": 0.1, "cart": 0.1, "buy": 0.7}},
     "sasrec": {"d": 16, "heads": 2},
+    "din": {"d": 16},
 }
-RUNS = {f"{model}-{loss}": (model, loss) for model in CONFIGS for loss in LOSSES}
+RUNS = {
+    f"{model}-{loss}": (model, loss)
+    for model in CONFIGS
+    for loss in (RANKER_LOSSES if model_class(model).family == "ranker" else LOSSES)
+}
 
 
 def losses(run: str, directory: Path) -> list[float]:
@@ -37,9 +45,14 @@ def losses(run: str, directory: Path) -> list[float]:
     users = random_users(64, 50, 3, 40, seed=11, shortest=3)
     snapshot = write_snapshot(directory / "snapshot", users, items=50, seed=11)
     model = build(name, CONFIGS[name], snapshot, seed=11).double().train()
-    assert isinstance(model, Encoder)
+    assert isinstance(model, Encoder | Ranker)
     loss = loss_function(loss_name)
-    data = TrainingData(snapshot, "leave_one_out", max_length=25, batch_size=16, seed=11, **LOSS_DATA[loss_name])
+    given = {"max_length": 25, "batch_size": 16, "seed": 11}
+    data: TrainingData | ImpressionData
+    if isinstance(model, Encoder):
+        data = TrainingData(snapshot, "leave_one_out", **given, **LOSS_DATA[loss_name])
+    else:
+        data = ImpressionData(write_impressions(snapshot), "leave_one_out", **given, **RANKER_LOSS_DATA[loss_name])
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, betas=(0.9, 0.98))
     course: list[float] = []
     epoch = 0

@@ -18,7 +18,7 @@ from hmar.losses import LOSSES, loss_function, total_loss
 from hmar.models import MODELS, model_class
 from hmar.models.base import CandidateCounts, Encoder, Recommender, TrainingBatch
 from tests.support.arrays import Event, random_users
-from tests.support.contract import CASES, CONFIGS, LOSS_DATA
+from tests.support.contract import CASES, CONFIGS, LOSS_DATA, OF_FAMILY
 from tests.support.models import ask, build, counts_of_rows, in_double, pack_rows
 
 SPLIT = "leave_one_out"
@@ -214,10 +214,9 @@ def test_counts_enter_an_items_vector_as_the_model_says(model: Recommender) -> N
     close(model.item_vectors(items, counts), without + counts @ model.count_vectors())
 
 
-TRAINED = [(name, label, config) for name, label, config in CASES if model_class(name).trainable]
-
-
-@pytest.fixture(params=[pytest.param((name, config), id=f"{name}-{label}") for name, label, config in TRAINED])
+@pytest.fixture(
+    params=[pytest.param((name, config), id=f"{name}-{label}") for name, label, config in OF_FAMILY["encoder"]]
+)
 def trained(request: pytest.FixtureRequest) -> Case:
     chosen: Case = request.param
     return chosen

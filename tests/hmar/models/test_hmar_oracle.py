@@ -45,6 +45,11 @@ def feed_forward(x: Array, w: dict[str, Array], inner: str, outer: str) -> Array
     return hidden @ w[f"{outer}.weight"].T + w[f"{outer}.bias"]
 
 
+def normalize(x: Array, w: dict[str, Array], name: str) -> Array:
+    centered = x - x.mean(1, keepdims=True)
+    return centered / np.sqrt(x.var(1, keepdims=True) + 1e-5) * w[f"{name}.weight"] + w[f"{name}.bias"]
+
+
 class Oracle:
     def __init__(self, model: HMAR) -> None:
         self.config = model.config
@@ -61,7 +66,8 @@ class Oracle:
         w, config = self.w, self.config
         s = np.array(
             [
-                self.fuse(math.sqrt(config.d) * w["items.weight"][item], hbi[t]) + w["positions.table.weight"][t]
+                self.fuse(math.sqrt(config.d) * w["items.weight"][item], hbi[t])
+                + w["positions.table.weight"][t if config.positions_from == "oldest" else len(items) - 1 - t]
                 for t, item in enumerate(items)
             ]
         )
@@ -85,9 +91,10 @@ class Oracle:
             own = {k.removeprefix(f"sequence_blocks.{block}."): v for k, v in w.items()}
             visible = [list(range(t + 1)) for t in positions]
             x = attend(x, visible, own["attention.qkv.weight"], own["attention.qkv.bias"], config.heads) + s
-            x = (x - x.mean(1, keepdims=True)) / np.sqrt(x.var(1, keepdims=True) + 1e-5)
-            x = x * own["norm.weight"] + own["norm.bias"]
+            x = normalize(x, own, "norm")
             x = x + feed_forward(x, own, "feed_forward.inner", "feed_forward.outer")
+            if config.last_norm:
+                x = normalize(x, own, "last_norm")
         return x
 
     def candidate(self, item: int, counts: Array) -> Array:
@@ -102,6 +109,31 @@ def counts_before(snapshot: Snapshot, user: int, end: int, item: int, asked: int
     return counts
 
 
+def contexts(
+    snapshot: Snapshot, config: HMARConfig, user: int, rows: list[int], negatives: list[int]
+) -> tuple[list[Array], list[Array], list[Array], list[int]]:
+    """Counts of the inputs rows[:-1], of the true items rows[1:] and of the negatives, and the labels of the head."""
+    whole = int(snapshot.offsets[user + 1])
+
+    def so_far(row: int, item: int) -> Array:
+        return counts_before(snapshot, user, row, item, int(snapshot.behavior[row]))
+
+    def of_the_file(row: int) -> Array:
+        mine = [r for r in range(int(snapshot.offsets[user]), whole) if snapshot.item[r] == snapshot.item[row]]
+        return np.array([sum(snapshot.behavior[r] == b for r in mine) for b in range(R)], float)
+
+    item = {row: int(snapshot.item[row]) for row in rows}
+    told = [of_the_file(row) if config.hbi == "final" else so_far(row, item[row]) for row in rows[:-1]]
+    true = [of_the_file(row) if config.candidate_hbi == "published" else so_far(row, item[row]) for row in rows[1:]]
+    false = true
+    if config.candidate_hbi == "running":
+        false = [so_far(row, negative) for row, negative in zip(rows[1:], negatives, strict=True)]
+    labels = [int(snapshot.behavior[row]) for row in rows[1:]]
+    if config.mirrored_context:
+        told, true, false, labels = told[::-1], true[::-1], false[::-1], labels[::-1]
+    return told, true, false, labels
+
+
 BASE = {"d": 6, "heads": 2, "positions": 12, "dropout": 0.3}
 CONFIGS: list[dict[str, Any]] = [
     BASE,
@@ -109,10 +141,21 @@ CONFIGS: list[dict[str, Any]] = [
     {**BASE, "hbi": "none"},
     {**BASE, "behavior_encoder": False},
     {**BASE, "sequence_encoder": False},
-]
+    {**BASE, "theta": 0.0},
+    {**BASE, "alpha": {}},
+    {**BASE, "hbi": "final", "theta": 0.7},
+    {**BASE, "candidate_hbi": "published", "theta": 0.7},
+    {**BASE, "mirrored_context": True, "theta": 0.7},
+    {**BASE, "hbi": "final", "candidate_hbi": "published", "mirrored_context": True, "alpha": {"buy": 0.7, "view": 0.2},
+     "attention_dropout": 0.3, "positions_from": "newest", "last_norm": True},
+]  # fmt: skip
+IDS = [
+    "base", "two-blocks", "no-hbi", "no-behavior-encoder", "no-sequence-encoder", "no-head", "no-weights",
+    "final-counts", "published-candidates", "mirrored-context", "as-published",
+]  # fmt: skip
 
 
-@pytest.fixture(params=CONFIGS, ids=["base", "two-blocks", "no-hbi", "no-behavior-encoder", "no-sequence-encoder"])
+@pytest.fixture(params=CONFIGS, ids=IDS)
 def model(request: pytest.FixtureRequest, shop: Snapshot) -> HMAR:
     built = build("hmar", request.param, shop).double()
     assert isinstance(built, HMAR)
@@ -142,31 +185,36 @@ def test_scores(model: HMAR, shop: Snapshot) -> None:
 
 
 def test_loss(model: HMAR, shop: Snapshot) -> None:
+    """With the counts that each position is given: those so far, or what the published code hands out."""
     oracle, config = Oracle(model), model.config
     max_length = 12
-    data = TrainingData(shop, "leave_one_out", max_length=max_length, batch_size=5)
+    data = TrainingData(shop, "leave_one_out", max_length=max_length, batch_size=5, published=model.published)
     batch = next(data.batches(0))
     rank, classes = [], []
     t = -1
     for user in batch.user.tolist():
         end = int(data.snapshot.train_end("leave_one_out")[user])
         rows = list(range(max(int(shop.offsets[user]), end - max_length - 1), end))
+        negatives = batch.negatives[t + 1 : t + len(rows), 0].tolist()
+        told, true, false, labels = contexts(shop, config, user, rows, negatives)
         states = oracle.states(
-            [int(shop.item[r]) for r in rows[:-1]],
-            [int(shop.behavior[r]) for r in rows[:-1]],
-            shop.hbi[rows[:-1]].astype(float),
+            [int(shop.item[r]) for r in rows[:-1]], [int(shop.behavior[r]) for r in rows[:-1]], np.array(told)
         )
-        for h, row in zip(states, rows[1:], strict=True):
+        for place, (h, row) in enumerate(zip(states, rows[1:], strict=True)):
             t += 1
-            b, item, negative = int(shop.behavior[row]), int(shop.item[row]), int(batch.negatives[t, 0])
-            positive_vector = oracle.candidate(item, counts_before(shop, user, row, item, b))
-            negative_vector = oracle.candidate(negative, counts_before(shop, user, row, negative, b))
+            b, item = int(shop.behavior[row]), int(shop.item[row])
+            positive_vector = oracle.candidate(item, true[place])
+            negative_vector = oracle.candidate(negatives[place], false[place])
             weight = config.alpha.get(shop.behaviors[b], 1.0)
             rank.append(weight * math.log1p(math.exp(-h @ positive_vector)) + math.log1p(math.exp(h @ negative_vector)))
+            if config.theta == 0:
+                classes.append(0.0)
+                continue
             hidden = np.maximum(
                 oracle.w["head.0.weight"] @ np.concatenate([positive_vector, h]) + oracle.w["head.0.bias"], 0
             )
-            classes.append(-math.log(softmax(oracle.w["head.2.weight"] @ hidden + oracle.w["head.2.bias"])[b]))
+            odds = softmax(oracle.w["head.2.weight"] @ hidden + oracle.w["head.2.bias"])
+            classes.append(-math.log(odds[labels[place]]))
     assert t + 1 == len(batch.next_item)
     loss = total_loss(model, loss_function("bce"), in_double(batch)).item()
     assert loss == pytest.approx(np.mean(rank) + config.theta * np.mean(classes), rel=1e-7)  # alpha is float32

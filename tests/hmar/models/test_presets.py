@@ -5,7 +5,7 @@ import pytest
 from hmar.models import MODELS, model_class
 from hmar.models.base import Vocabulary
 from hmar.settings import read_yaml
-from hmar.train.settings import preset, preset_names
+from hmar.train.settings import TrainSettings, preset, preset_names
 from pipeline.settings import PRESETS
 from pipeline.settings import preset_names as dataset_names
 
@@ -41,6 +41,33 @@ def test_a_preset_builds(name: str, model_name: str) -> None:
 
 def test_every_dataset_has_training_presets() -> None:
     assert set(dataset_names()) == set(preset_names())
+
+
+# Dataset: d, L, lr, dropout, weights by behavior, theta, whether the script has the behavior encoder.
+AS_PUBLISHED = {
+    "taobao": (80, 150, 6e-4, 0.45, {"buy": 0.7, "cart": 0.1, "fav": 0.1, "pv": 0.1}, 0.1, True),
+    "tmall": (80, 150, 6e-4, 0.45, {"buy": 0.7, "cart": 0.1, "fav": 0.1, "click": 0.1}, 0.1, True),
+    "tianchi": (40, 100, 5e-4, 0.6, {"buy": 0.7, "cart": 0.1, "fav": 0.1, "click": 0.1}, 0.15, True),
+    "yelp": (50, 170, 7e-4, 0.4, {"like": 0.3, "tip": 0.3, "neutral": 0.2, "dislike": 0.2}, 0.1, False),
+    "movielens": (50, 120, 6e-4, 0.4, {"like": 0.8, "neutral": 0.1, "dislike": 0.1, "tag": 0.1}, 0.1, False),
+}
+
+
+@pytest.mark.parametrize("name", AS_PUBLISHED)
+def test_the_published_protocol_has_the_published_hyper_parameters(name: str) -> None:
+    words = {"model": "hmar", "snapshot": "x", "out": "y", "preset": name, "protocol": "published"}
+    settings = TrainSettings.resolve(words, use_environment=False)
+    config = settings.config
+    found = (
+        config["d"], settings.max_length, settings.lr, config["dropout"], config["alpha"], config["theta"],
+        config["behavior_encoder"],
+    )  # fmt: skip
+    assert found == AS_PUBLISHED[name]
+    assert (config["heads"], config["blocks"], settings.batch_size, settings.betas) == (1, 1, 128, (0.9, 0.98))
+    assert (settings.loss, settings.negatives, settings.negatives_from) == ("bce", 1, "unseen")
+    assert config["attention_dropout"] == config["dropout"]
+    assert config["positions"] == settings.max_length
+    assert config["last_norm"] == (name == "movielens")
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
