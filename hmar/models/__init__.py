@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 MODELS: dict[str, str] = {
     "hmar": "HMAR",
     "sasrec": "SASRec",
+    "din": "DIN",
     "popularity": "Popularity",
     "recent": "Recent",
 }

@@ -30,6 +30,13 @@ OF_A_SPLIT = {
     "candidates_unseen_by_then": "A candidate had been seen by someone before the target's time.",
     "candidates_of_the_target": "The target is not its own candidate.",
     "candidates_twice": "A candidate stands once per target.",
+    "impressions_with_future": "A moment's history holds only what happened strictly before it.",
+    "impressions_cut_short": "A moment's history holds all that happened before it.",
+    "impressions_mislabeled": "A label is what the user said of the item at that time.",
+    "impressions_unseen_by_then": "A sampled negative had been seen by someone before the moment.",
+    "impressions_of_used_items": "Where items do not recur, none is a sampled negative once the user has used it up.",
+    "impressions_twice": "An item stands once per moment.",
+    "moments_out_of_turn": "Training moments are training events, and judged ones are not.",
 }
 
 LEAKS_OF_PUBLISHED = (

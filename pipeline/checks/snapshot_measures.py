@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from hmar.data.snapshot import PARTS, Snapshot, Targets
+from pipeline.checks.impression_measures import impression_measures
 from pipeline.checks.snapshot import LEAKS_OF_PUBLISHED
 
 CHUNK = 1 << 22
@@ -81,6 +82,8 @@ def _split(snapshot: Snapshot, split: str) -> dict[str, int]:
         }.items():
             found[name] = found.get(name, 0) + count
     found["training_with_future"] = _training_with_future(snapshot, parts["validation"], train_end, split)
+    if snapshot.has_impressions(split):
+        found |= impression_measures(snapshot, split, train_end)
     if split != "temporal":
         found["validation_after_test"] = _validation_after_test(snapshot, parts["validation"], parts["test"])
     return found

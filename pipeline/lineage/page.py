@@ -36,6 +36,7 @@ STATIONS = (
     ("sequence", "42_hbi_packed", "events in order, with counts so far"),
     ("target", "65_targets", "what is to be predicted, from which history"),
     ("candidates", "72_candidates", "negatives of the moment"),
+    ("impression", "79_impressions", "what was said yes or no to, and what was only drawn"),
 )
 """The way of a row: what it is, the statement that makes it so, and that in words."""
 

@@ -51,6 +51,8 @@ SNAPSHOT: dict[str, tuple[str, ...]] = {
     "catalogs": ("64_catalogs", "67_whole_catalog"),
     "candidate_plan": ("70_candidate_plan", "73_short"),
     "offers": ("72_candidates",),
+    "impression_offers": ("76_uniform_offers", "77_popular_offers"),
+    "split_moments": ("80_leave_one_out_moments", "81_temporal_moments"),
 }
 """Relations that more than one statement can fill, or one of another name."""
 
@@ -115,6 +117,11 @@ FILES: dict[str, dict[str, Column]] = {
         "position": Column("offers", "rank"),
         "item": Column("offers", "candidate"),
     },
+    "impressions.parquet": {
+        name: Column("impressions", name)
+        for name in ("moment", "user", "event_time", "history_end", "item", "label", "sampled")
+    },
+    "splits/<split>/moments.parquet": {name: Column("split_moments", name) for name in ("moment", "part")},
 }  # fmt: skip
 """Files of a snapshot: their columns, and what each is written from."""
 

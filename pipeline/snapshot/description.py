@@ -81,9 +81,15 @@ def write_manifest(
         code_version=code_version(),
         sql_digest=digest("snapshot"),
         files=checksums(directory),
+        feedback=feedback(settings) if settings.impressions.wanted else {},
         notes=_notes(settings, vocabulary),
     )
     write_json(directory / MANIFEST, manifest.model_dump(mode="json"))
+
+
+def feedback(settings: SnapshotSettings) -> dict[str, int]:
+    """What behaviors say of an item: 1 yes, 0 no."""
+    return {**dict.fromkeys(settings.positive, 1), **dict.fromkeys(settings.impressions.negative, 0)}
 
 
 def _notes(settings: SnapshotSettings, vocabulary: Vocabulary) -> tuple[str, ...]:

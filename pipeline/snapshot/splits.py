@@ -13,6 +13,7 @@ from hmar.errors import DataError
 from pipeline.settings import SnapshotSettings, Split
 from pipeline.snapshot.arrays import write_array
 from pipeline.snapshot.candidates import write_candidates
+from pipeline.snapshot.impressions import write_impressions, write_moments
 from pipeline.snapshot.warehouse import Warehouse, quoted
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,8 @@ def write_splits(warehouse: Warehouse, settings: SnapshotSettings, directory: Pa
             f"dataset without target events: no {settings.target!r} event is left after the k-core that is the first "
             "use of its item; lower snapshot.k_core or see snapshot.consumed_by"
         )
+    if settings.impressions.wanted:
+        write_impressions(warehouse, settings, directory)
     told: dict[str, dict[str, Any]] = {}
     for split in settings.splits:
         target = directory / "splits" / split
@@ -50,7 +53,10 @@ def _write_split(warehouse: Warehouse, settings: SnapshotSettings, split: Split,
     ends = warehouse.arrow("select train_end from training order by user").column("train_end")
     write_array(directory / "train_end.npy", ends.to_numpy().astype(np.int64))
     write_candidates(warehouse, settings, split, directory / "candidates.parquet")
-    return _describe(warehouse, split) | boundaries
+    told = _describe(warehouse, split) | boundaries
+    if settings.impressions.wanted and split != "published":
+        told["impressions"] = write_moments(warehouse, split, directory)
+    return told
 
 
 def _leave_one_out(warehouse: Warehouse) -> dict[str, str]:

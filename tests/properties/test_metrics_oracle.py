@@ -15,7 +15,9 @@ from hmar.evaluate import metrics
 from hmar.evaluate.compare import paired
 from hmar.evaluate.intervals import by_user, clustered, resampled_means
 from hmar.evaluate.names import CUTOFFS, RANK_METRICS
-from hmar.evaluate.ranking import rank_in_place, top_k
+from hmar.evaluate.ranking import ranks_among
+from hmar.evaluate.scan import TILE, Excluded, scan
+from hmar.models.catalog import Matrix
 
 RANKS = st.one_of(st.integers(1, 40).map(float), st.just(math.inf))
 OUTCOMES = st.lists(st.tuples(RANKS, RANKS, st.integers(0, 6)), min_size=1, max_size=30)
@@ -68,10 +70,20 @@ def test_from_scores_to_metrics_is_looking_the_target_up_in_a_sorted_list(
     """The worst place among its equals is the target's; an item that scores -inf is in no list."""
     rows, targets = ranking
     scores = torch.tensor(rows)
-    chosen = scores.gather(1, torch.tensor(targets)[:, None])[:, 0]
-    found = metrics.of_ranks(rank_in_place(scores.clone(), chosen).numpy(), name)
-    values, items = top_k(scores.clone(), max(CUTOFFS))
-    for row, target, got, best, listed in zip(rows, targets, found, values.tolist(), items.tolist(), strict=True):
+    wanted = torch.tensor(targets)
+    nothing = np.zeros(0, np.int64)
+    excluded = Excluded(nothing, nothing, np.full(len(rows), scores.shape[1], np.int32))
+    scanned = scan(Matrix(scores), excluded, max(CUTOFFS), TILE, wanted)
+    chosen = scores.gather(1, wanted[:, None])[:, 0]
+    assert torch.equal(ranks_among(scores, chosen), scanned.rank)
+    found = metrics.of_ranks(scanned.rank.numpy(), name)
+    lists = zip(scanned.values.tolist(), scanned.items.tolist(), strict=True)
+    for row, target, got, (best, listed) in zip(rows, targets, found, lists, strict=True):
+        # Stable: among equals the lower item is first.
+        head = [item for item in sorted(range(len(row)), key=lambda item: -row[item]) if row[item] > -math.inf]
+        head += [-1] * max(CUTOFFS)
+        assert listed == head[: max(CUTOFFS)]
+        assert best == [row[item] if item >= 0 else -math.inf for item in listed]
         order = sorted(range(len(row)), key=lambda item: (-row[item], item == target))
         order = [item for item in order if row[item] > -math.inf]
         gains = [1.0 if item == target else 0.0 for item in order]
@@ -83,8 +95,6 @@ def test_from_scores_to_metrics_is_looking_the_target_up_in_a_sorted_list(
             "mrr": lambda place: 1 / place,
         }[kind]
         assert got == pytest.approx(sum(gain * weight(place) for place, gain in enumerate(head, 1)), rel=1e-12)
-        assert best == sorted(row, reverse=True)[: max(CUTOFFS)]
-        assert len(set(listed)) == len(listed) == min(len(row), max(CUTOFFS))
 
 
 def test_an_unknown_metric_names_the_nearest() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
@@ -71,6 +72,22 @@ def facts(snapshot: Snapshot, split: str, targets: Targets, n: int) -> Facts:
     }
 
 
+def shown_by(snapshot: Snapshot, split: str, targets: Targets, n: int) -> Facts:
+    """All that the user was asked about before CUT, and from which history; in source ids."""
+    items, user = snapshot.items["item_id"].to_pylist(), targets.user[n]
+    found = []
+    for row in pq.read_table(snapshot.path / "impressions.parquet").to_pylist():
+        if row["user"] == user and row["event_time"] < moment(CUT):
+            past = range(snapshot.offsets[user], row["history_end"])
+            history = [(items[snapshot.item[event]], int(snapshot.behavior[event])) for event in past]
+            found.append((row["event_time"], items[row["item"]], row["label"], row["sampled"], history))
+    return {"impressions": sorted(found)}
+
+
+def negatives_of_the_whole_file(snapshot: Snapshot, split: str, targets: Targets, n: int) -> Facts:
+    return {"impressions": snapshot.items["item_id"].to_pylist()}
+
+
 def trained_on(snapshot: Snapshot, split: str, targets: Targets, n: int) -> Facts:
     """The popularity of the items of the target's time, from the training events of the split."""
     counts, items = popularity(snapshot, split, None), snapshot.items["item_id"].to_pylist()
@@ -91,13 +108,21 @@ def evidence(snapshot: Snapshot, split: str, look: Look) -> dict[tuple[Any, ...]
     return found
 
 
-def check(split: str, look: Look, examples: int = 25, catching: bool = False, equally_divided: bool = False) -> None:
+def check(
+    split: str,
+    look: Look,
+    examples: int = 25,
+    catching: bool = False,
+    equally_divided: bool = False,
+    **more: Any,
+) -> None:
     """Compare the evidence of two logs with different futures, many times.
 
     Args:
         catching: stop at the first difference.
         equally_divided: of the temporal split compare only those that end the training at the same time: that is a
             quantile of all target events' times.
+        more: further settings of the snapshot.
     """
 
     @given(logs=two_futures(), repeats=st.booleans(), unseen=st.booleans())
@@ -111,7 +136,7 @@ def check(split: str, look: Look, examples: int = 25, catching: bool = False, eq
     )
     def the_future_changes_nothing(logs: tuple[list[Event], list[Event]], repeats: bool, unseen: bool) -> None:
         options: dict[str, Any] = {"repeats": repeats, "consumed_by": () if repeats else ("buy",), "unseen": unseen}
-        options |= {"splits": [split], "validation_quantile": 0.25, "test_quantile": 0.6}
+        options |= {"splits": [split], "validation_quantile": 0.25, "test_quantile": 0.6, **more}
         with tempfile.TemporaryDirectory() as home:
             one, other = (make_snapshot(Path(home), log, **options) for log in logs)
             if equally_divided:
@@ -130,6 +155,15 @@ def check(split: str, look: Look, examples: int = 25, catching: bool = False, eq
 @pytest.mark.parametrize("split", ["leave_one_out", "temporal"])
 def test_the_future_changes_nothing(split: str) -> None:
     check(split, facts)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("source", ["uniform", "popularity"])
+def test_the_future_changes_no_impression(source: str) -> None:
+    shown = {"negative": ["cart"], "sampled": 3, "sampled_from": source}
+    check("temporal", shown_by, impressions=shown)
+    with pytest.raises(AssertionError, match=r"^leak: impressions\n"):
+        check("temporal", negatives_of_the_whole_file, examples=100, catching=True, impressions=shown)
 
 
 @pytest.mark.slow

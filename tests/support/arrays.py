@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hmar.data.snapshot import SCHEMA_VERSION, Snapshot
+from hmar.data.snapshot import IMPRESSION_COLUMNS, SCHEMA_VERSION, Snapshot
 
 Event = tuple[int, int, int]
 """(item, behavior code, seconds)."""
@@ -134,3 +134,56 @@ def random_users(
         ]
         for _ in range(count)
     ]
+
+
+def write_impressions(
+    snapshot: Snapshot,
+    positive: Sequence[str] = ("buy",),
+    negative: Sequence[str] = ("view",),
+    sampled: int = 1,
+    seed: int = 0,
+) -> Snapshot:
+    """The same snapshot with labelled impressions: every event of these behaviors, and items drawn beside positives.
+
+    Training moments are those of training events; a user's last moment after them is validation, earlier ones are test.
+    """
+    rng = np.random.default_rng(seed)
+    codes = {snapshot.behaviors.index(name): 1 for name in positive}
+    codes |= {snapshot.behaviors.index(name): 0 for name in negative}
+    train_end = snapshot.train_end("leave_one_out")
+    rows: list[tuple[int, int, int, int, int, int, bool]] = []
+    parts: dict[int, str] = {}
+    moment = 0
+    for user in range(snapshot.n_users):
+        start, end = snapshot.offsets[user], snapshot.offsets[user + 1]
+        times = sorted({int(snapshot.time[e]) for e in range(start, end) if int(snapshot.behavior[e]) in codes})
+        later: list[int] = []
+        for time in times:
+            now = [e for e in range(start, end) if snapshot.time[e] == time]
+            said = {
+                int(snapshot.item[e]): codes[int(snapshot.behavior[e])] for e in now if snapshot.behavior[e] in codes
+            }
+            others = [i for i in rng.permutation(snapshot.n_items).tolist() if i not in said][
+                : sampled * sum(said.values())
+            ]
+            candidates = {**{item: (label, False) for item, label in said.items()}, **dict.fromkeys(others, (0, True))}
+            rows += [(moment, user, time, now[0], item, *candidates[item]) for item in sorted(candidates)]
+            if now[0] < train_end[user]:
+                parts[moment] = "training"
+            else:
+                later.append(moment)
+            moment += 1
+        parts |= dict(zip(later[-1:], ["validation"], strict=False)) | dict.fromkeys(later[:-1], "test")
+    columns = list(zip(*rows, strict=True)) or [()] * 7
+    kinds = (pa.int64(), pa.int32(), pa.timestamp("us", tz="UTC"), pa.int64(), pa.int32(), pa.uint8(), pa.bool_())
+    arrays = [pa.array(column, kind) for column, kind in zip(columns, kinds, strict=True)]
+    pq.write_table(pa.table(dict(zip(IMPRESSION_COLUMNS, arrays, strict=True))), snapshot.path / "impressions.parquet")
+    pq.write_table(
+        pa.table({"moment": pa.array(parts, pa.int64()), "part": pa.array(parts.values(), pa.string())}),
+        snapshot.path / "splits" / "leave_one_out" / "moments.parquet",
+    )
+    manifest = json.loads((snapshot.path / "manifest.json").read_text(encoding="utf-8"))
+    manifest["splits"]["leave_one_out"]["impressions"] = {}
+    manifest["feedback"] = {**dict.fromkeys(positive, 1), **dict.fromkeys(negative, 0)}
+    (snapshot.path / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    return Snapshot(snapshot.path)

@@ -5,10 +5,11 @@ A model that is not listed is tested as it is by default: registering it is enou
 
 from typing import Any
 
-from hmar.models import MODELS
+from hmar.models import MODELS, model_class
 
 _HMAR = {"d": 8, "positions": 20}
 _SASREC = {"d": 8, "positions": 20}
+_DIN = {"d": 8, "attention": [6], "hidden": [12, 6]}
 
 CONFIGS: dict[str, dict[str, dict[str, Any]]] = {
     "hmar": {
@@ -19,11 +20,25 @@ CONFIGS: dict[str, dict[str, dict[str, Any]]] = {
         "no-sequence-encoder": {**_HMAR, "sequence_encoder": False},
         "no-head": {**_HMAR, "theta": 0.0},
         "target-only": {**_HMAR, "behaviors": "target"},
+        "as-published": {
+            **_HMAR,
+            "hbi": "final",
+            "candidate_hbi": "published",
+            "mirrored_context": True,
+            "attention_dropout": 0.2,
+            "last_norm": True,
+            "first_weights": "published",
+        },
     },
     "sasrec": {
         "pre": _SASREC,
         "post": {**_SASREC, "norm": "post", "heads": 4},
         "target-only": {**_SASREC, "behaviors": "target"},
+    },
+    "din": {
+        "default": _DIN,
+        "sum": {**_DIN, "normalize": "sum", "attention": [40, 6], "hidden": [8]},
+        "items-only": {**_DIN, "behavior": False, "time": False},
     },
     "popularity": {"target": {}, "all": {"behaviors": "all"}},
     "recent": {"all": {}, "target": {"behaviors": "target"}},
@@ -36,6 +51,13 @@ LOSS_DATA: dict[str, dict[str, Any]] = {
     "gbce": {"negatives": 6, "negatives_from": "uniform"},
     "sampled_softmax": {"negatives": 16, "negatives_from": "popularity", "negatives_per": "batch"},
 }
-"""The batches under which every loss trains every model."""
+"""The batches under which every loss trains every encoder."""
+
+RANKER_LOSS_DATA: dict[str, dict[str, Any]] = {"log_loss": {"in_batch": 2}}
+"""The batches under which every loss of rankers trains every ranker."""
 
 CASES = [(name, label, config) for name in MODELS for label, config in CONFIGS.get(name, {"default": {}}).items()]
+OF_FAMILY = {
+    family: [case for case in CASES if model_class(case[0]).family == family]
+    for family in ("rule", "encoder", "ranker")
+}

@@ -11,13 +11,14 @@ from torch import Tensor
 from hmar.data.count_runs import CountRuns
 from hmar.data.counting import PriorCounts
 from hmar.data.histories import Histories
+from hmar.data.impressions import ImpressionBatch
 from hmar.data.snapshot import Snapshot
 from hmar.data.targets import histories_before
 from hmar.models import model_class
 from hmar.models.base import CandidateCounts, Recommender, TrainingBatch, Vocabulary
 from tests.support.arrays import Event
 
-Packed = TypeVar("Packed", Histories, CandidateCounts, CountRuns, TrainingBatch)
+Packed = TypeVar("Packed", Histories, CandidateCounts, CountRuns, TrainingBatch, ImpressionBatch)
 
 
 def pack_rows(

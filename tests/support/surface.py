@@ -58,11 +58,13 @@ def _params() -> dict[str, list[str]]:
     try:
         import hmar_ingest
         import hmar_retrain
+        import hmar_tune
     finally:
         sys.path.pop(0)
     return {
         "hmar_ingest": list(hmar_ingest.form.fields(hmar_ingest.FIELDS)),
         "hmar_retrain": list(hmar_retrain.hmar_retrain.params),
+        "hmar_tune": list(hmar_tune.FIELDS),
     }
 
 
@@ -72,7 +74,8 @@ def _metrics() -> list[str]:
 
     ranks = [names.full_name(*parts) for parts in product(PARTS, names.CANDIDATES, names.STRATA, names.RANK_METRICS)]
     lists = [names.full_name(part, "full", "all", metric) for part, metric in product(PARTS, names.LIST_METRICS)]
-    return sorted(ranks + lists)
+    shown = product(PARTS, ("impressions",), names.IMPRESSION_STRATA, names.IMPRESSION_METRICS)
+    return sorted(ranks + lists + [names.full_name(*one) for one in shown])
 
 
 def _exit_codes() -> list[str]:

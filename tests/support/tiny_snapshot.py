@@ -41,6 +41,7 @@ def snapshot_run(
                 "repeats": repeats,
                 "consumed_by": list(used),
                 **snapshot_settings,
+                "impressions": {"sampled": 0, **snapshot_settings.get("impressions", {})},
             },
         },
         use_environment=False,
@@ -62,7 +63,7 @@ def make_snapshot(
     Args:
         tmp_path: where a home of its own is made.
         snapshot_settings: further settings of the snapshot section (candidates, unseen, k_core, seed, ...); candidates
-            are 5 unless given.
+            are 5 unless given, and labelled impressions none.
     """
     home = tmp_path / f"home-{uuid.uuid4().hex[:8]}"
     s = snapshot_run(home, behaviors, target, repeats, consumed_by, **{"candidates": 5, **snapshot_settings})

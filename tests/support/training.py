@@ -15,6 +15,7 @@ from hmar.data.snapshot import Snapshot
 from hmar.losses import loss_function
 from hmar.models import model_class
 from hmar.models.base import Encoder, Vocabulary
+from hmar.models.ranker import Ranker
 from hmar.tracking.client import connect
 from hmar.train.data import training_data
 from hmar.train.directory import TrainingDirectory
@@ -87,7 +88,7 @@ def make_trainer(settings: TrainSettings, **parts: Any) -> Trainer:
     torch.manual_seed(settings.seed)
     kind = model_class(settings.model)
     model = kind(kind.Config.parse(settings.config), Vocabulary.of(snapshot))
-    assert isinstance(model, Encoder)
+    assert isinstance(model, Encoder | Ranker)
     model.fit_counts(snapshot, settings.split)
     loss = loss_function(settings.loss, **settings.loss_options)
     data = training_data(settings, snapshot, model, loss)
@@ -96,7 +97,9 @@ def make_trainer(settings: TrainSettings, **parts: Any) -> Trainer:
         "directory": TrainingDirectory(settings.out),
         "reporter": Reporter(settings.log_seconds, settings.max_epochs),
         "stop": StopSignal(),
-        "validate": validation(model, snapshot, settings.split, settings.max_length, data.prior),
+        "validate": validation(
+            model, snapshot, settings.split, settings.max_length, data.prior, metric=settings.select_metric
+        ),
         "on_epoch": lambda history: None,
     }
     return Trainer(settings, model, parts.pop("loss", loss), data, **{**standard, **parts})

@@ -1,0 +1,93 @@
+"""DIN: deep interest network (Zhou et al., KDD 2018, arXiv 1706.06978).
+
+With E the item table, A and D learned vectors of behaviors and time buckets:
+
+    k_t = Drop( E[v_t] + A[b_t] + D[bucket_t] ),  q = E[j]
+    w_t = softmax_t( a(k_t, q) / sqrt(d) ),  a a net on [k; q; k - q; k * q]        (equation 3)
+    u = sum_t w_t k_t
+    z = net [u; q; u * q] + c_j
+
+Both nets have PReLU layers and one linear unit at the end; c is an item's bias. Where we deviate: the paper sums
+without a softmax (``normalize: sum``), and has no notion of behaviors and of time, which are inputs here as for every
+other ranker (``behavior``, ``time``). Its activation Dice, which looks at the other rows of a batch, is PReLU here; the
+products in both nets are the published code's.
+"""
+
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from pydantic import Field, field_validator
+from torch import Tensor, nn
+
+from hmar.data.histories import Histories
+from hmar.layers.dropout import Dropout
+from hmar.layers.event_inputs import EventInputs
+from hmar.layers.target_attention import Keys, TargetAttention
+from hmar.models.base import Vocabulary
+from hmar.models.ranker import Ranker
+from hmar.settings import Section
+
+
+class DINConfig(Section):
+    """The paper's names where it has some."""
+
+    d: int = Field(32, ge=1)
+    """Width of items and events."""
+    attention: tuple[int, ...] = (36,)
+    """Widths of the layers of the attention's scorer."""
+    hidden: tuple[int, ...] = (80, 40)
+    """Widths of the layers on user and candidate."""
+    normalize: Literal["softmax", "sum"] = "softmax"
+    """Attention weights: a softmax over the history, or the scores as they are (the paper's)."""
+    behavior: bool = True
+    """Whether the behavior of an event is an input."""
+    time: bool = True
+    """Whether the time since an event is an input."""
+    dropout: float = Field(0.1, ge=0, lt=1)
+
+    @field_validator("attention", "hidden")
+    @classmethod
+    def _some_layers(cls, widths: tuple[int, ...]) -> tuple[int, ...]:
+        if not widths or min(widths) < 1:
+            raise ValueError("one layer at least, each with a width of one at least")
+        return widths
+
+
+class DIN(Ranker):
+    """See the module."""
+
+    Config = DINConfig
+    config: DINConfig
+
+    def __init__(self, config: DINConfig, vocabulary: Vocabulary) -> None:
+        super().__init__(config, vocabulary)
+        self.items = nn.Embedding(vocabulary.items, config.d)
+        nn.init.normal_(self.items.weight, std=0.1)
+        self.bias = nn.Embedding(vocabulary.items, 1)
+        nn.init.zeros_(self.bias.weight)
+        self.inputs = EventInputs(
+            config.d, len(vocabulary.behaviors), behavior=config.behavior, time=config.time, std=0.1
+        )
+        self.dropout = Dropout(config.dropout)
+        self.attention = TargetAttention(config.d, config.attention, config.normalize)
+        self.net = _net([3 * config.d, *config.hidden])
+
+    def encode(self, histories: Histories) -> Keys:
+        keys: Keys = self.attention.keys(self.dropout(self.inputs(self.items(histories.item), histories)))
+        return keys
+
+    def interact(self, encoded: Keys, histories: Histories, items: Tensor) -> Tensor:
+        q_BND = self.items(items)
+        u_BND = self.attention(encoded, q_BND, histories)
+        q_BND = q_BND.expand_as(u_BND)
+        z_BN = self.net(torch.cat([u_BND, q_BND, u_BND * q_BND], dim=-1))[..., 0]
+        logits: Tensor = z_BN + self.bias(items)[..., 0]
+        return logits
+
+
+def _net(widths: list[int]) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for inputs, outputs in pairwise(widths):
+        layers += [nn.Linear(inputs, outputs), nn.PReLU()]
+    return nn.Sequential(*layers, nn.Linear(widths[-1], 1, bias=False))
