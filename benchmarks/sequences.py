@@ -8,7 +8,6 @@ work directory. Prints a table and adds it to ``OUT``.md.
 """
 
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -19,12 +18,12 @@ from pydantic import Field
 
 from benchmarks.contenders import LENGTH, SPLIT, USERS
 from benchmarks.measure import Cost, gib, machine, run
+from benchmarks.peers import TORCH, environment
 from benchmarks.snapshot import NAME, events, run_snapshot
 from hmar.data.snapshot import Snapshot
 from hmar.errors import HmarError
 from hmar.settings import LayeredSettings
 
-RECTOOLS = ("rectools[torch]==0.19.*", "pyarrow==25.*")
 CONTENDERS = ("pandas", "rectools", "hmar")
 NAMES = {"pandas": "pandas: sort, groupby to lists", "rectools": "RecTools 0.19: SASRec's data preparation"}
 
@@ -59,7 +58,7 @@ class SequencesBenchmark(LayeredSettings):
     """Of DuckDB."""
     repeats: int = Field(1, ge=1)
     """Runs of each; the best times count, and the largest memory."""
-    torch: str = "torch==2.13.0"
+    torch: str = TORCH
     """What pip is to install before RecTools, as the Makefile does."""
     out: Path = Path("benchmarks/results/sequences")
     """The table is written to OUT.md, one per number of rows."""
@@ -94,7 +93,11 @@ def measure(s: SequencesBenchmark) -> dict[str, Any]:
     # In a process of its own: the peak that the kernel tells of a child is never below its parent's.
     _, told = run([sys.executable, "-m", "benchmarks.sequences", "training-events", str(snapshot), str(training)])
     trained = int(told)
-    pythons = {"pandas": sys.executable, "rectools": str(rectools(s.work, s.torch)), "hmar": sys.executable}
+    pythons = {
+        "pandas": sys.executable,
+        "rectools": str(environment(s.work, "rectools", s.torch)),
+        "hmar": sys.executable,
+    }
     runs: dict[str, list[dict[str, Any]]] = {who: [] for who in CONTENDERS}
     for _ in range(s.repeats):
         for who, python in pythons.items():
@@ -140,28 +143,12 @@ def write_training_events(snapshot: Path, out: Path) -> int:
     return count
 
 
-def rectools(work: Path, torch: str) -> Path:
-    """The Python of RecTools' own environment, made unless it is there; torch comes by plain pip as in the Makefile."""
-    environment = work / "rectools"
-    python = environment / "bin" / "python"
-    done = environment / "installed"
-    if not done.exists():
-        for command in (
-            [sys.executable, "-m", "venv", "--clear", str(environment)],
-            [str(python), "-m", "pip", "install", "--quiet", torch],
-            [str(python), "-m", "pip", "install", "--quiet", *RECTOOLS],
-        ):
-            subprocess.run(command, check=True)
-        done.touch()
-    return python
-
-
 def contend(python: str, who: str, source: Path) -> dict[str, Any]:
     """One run of one contender."""
     script = Path(__file__).with_name("contenders.py")
     root = {"PYTHONPATH": str(script.parent.parent) if who == "hmar" else ""}
     cost: Cost
-    cost, output = run([python, str(script), who, str(source), repr(time.time())], environment=root)
+    cost, output = run([python, "-P", str(script), who, str(source), repr(time.time())], environment=root)
     told: dict[str, Any] = json.loads(output.strip().splitlines()[-1])
     return told | {"peak_rss": cost.peak_rss}
 

@@ -14,6 +14,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from pydantic import BaseModel
 
 from hmar.errors import BusyError, HmarError
+from hmar.threads import sleep_while_waiting
 from pipeline.home import run_key
 from pipeline.settings import RetrainSettings
 
@@ -48,6 +49,7 @@ def step(
     def decorate(function: Callable[..., Any]) -> Any:
         @functools.wraps(function)
         def body(*arguments: Any, **named: Any) -> Any:
+            sleep_while_waiting()
             kinds = typing.get_type_hints(function)
             names = function.__code__.co_varnames
             given = dict(zip(names, arguments, strict=False)) | named
@@ -101,8 +103,8 @@ def _in_turn(work: Callable[[], Any]) -> Any:
 
 
 def _typed(kind: Any, value: Any) -> Any:
-    if kind is RetrainSettings:
-        return RetrainSettings.resolve(value, use_environment=False)
+    if isinstance(kind, type) and issubclass(kind, RetrainSettings):
+        return kind.resolve(value, use_environment=False)
     if typing.get_origin(kind) is list:
         return [_typed(typing.get_args(kind)[0], one) for one in value]
     if isinstance(kind, type) and issubclass(kind, BaseModel):

@@ -8,6 +8,7 @@ from importlib import import_module
 from hmar import __version__
 from hmar.errors import HmarError, SettingsError, StorageError
 from hmar.settings import nearest
+from hmar.threads import sleep_while_waiting
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Command:
 GROUPS: dict[str, dict[str, Command]] = {
     "Run": {
         "retrain": Command("pipeline.commands.retrain:main", "A raw log to a judged, registered and promoted model"),
+        "tune": Command("pipeline.commands.tune:main", "Search better settings for a model, on validation only"),
         "recommend": Command("pipeline.commands.recommend:main", "Items for every user by the champion, or one user's"),
         "report": Command("pipeline.commands.report:main", "A run as one HTML page"),
     },
@@ -55,6 +57,7 @@ INTERRUPTED = 130
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; the exit code says how it ended (:mod:`hmar.errors`), an error is one line on stderr."""
     words = sys.argv[1:] if arguments is None else arguments
+    sleep_while_waiting()
     try:
         return _run(words)
     except HmarError as error:

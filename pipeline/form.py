@@ -32,6 +32,8 @@ SECTIONS = {
     "promote": "Stages",
     "recommend": "Stages",
     "engine": "Stages",
+    "search": "Search",
+    "pruning": "Search",
 }
 """The form's groups; what is not named here stands above them, unfolded."""
 
@@ -51,19 +53,22 @@ EXAMPLES: dict[str, Any] = {
     "ingest": {"since": "2017-11-25T00:00:00+08:00", "max_quarantined_share": 0.001},
     "expectations": {"min_events": 100000},
     "engine": {"memory_limit": "8GB", "threads": 8},
+    "search": {"lr": {"type": "float", "low": 0.0001, "high": 0.01, "log": True}, "config.blocks": None},
+    "pruning": {"kind": "hyperband", "warmup": 10},
 }
 
 
-def fields(only: tuple[str, ...] = ()) -> dict[str, dict[str, Any]]:
+def fields(only: tuple[str, ...] = (), kind: type[RetrainSettings] = RetrainSettings) -> dict[str, dict[str, Any]]:
     """One entry per form field: the keyword arguments of an Airflow Param (its default, texts and JSON schema).
 
     Args:
         only: names to keep, in this order; all settable ones if empty.
+        kind: the settings of the run.
 
     A field without ``default`` must be filled in.
     """
-    schema = RetrainSettings.model_json_schema()
-    settable = {name: schema["properties"][name] for name in RetrainSettings.model_fields if name not in PLACED}
+    schema = kind.model_json_schema()
+    settable = {name: schema["properties"][name] for name in kind.model_fields if name not in PLACED}
     return {name: _field(name, settable[name], schema) for name in (only or settable)}
 
 
@@ -132,6 +137,8 @@ def _field(name: str, schema: Mapping[str, Any], root: Mapping[str, Any]) -> dic
         spec["description_md"] = _keys(name, described, spec)
     elif name == "dataset":
         spec["enum"] = preset_names()
+    elif name == "model":
+        spec["enum"] = list(MODELS)
     elif name == "raw":
         spec["minLength"] = 1
     elif name == "models":

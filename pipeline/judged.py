@@ -47,5 +47,11 @@ def headline(metrics: dict[str, float]) -> dict[str, dict[str, float]]:
 
 def as_evaluated(s: RetrainSettings, built: Built, model: str, directory: Path, mlflow_run: str) -> Evaluated:
     """The stage's result, read back from its files."""
-    metrics = read_report(directory, built.id, s.split)["metrics"]
-    return Evaluated(model=model, directory=directory, mlflow_run=mlflow_run, metrics=headline(metrics))
+    report = read_report(directory, built.id, s.split)
+    return Evaluated(
+        model=model,
+        directory=directory,
+        mlflow_run=mlflow_run,
+        leaks=tuple(report.get("leaks", ())),
+        metrics=headline(report["metrics"]),
+    )

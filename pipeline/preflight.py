@@ -4,29 +4,47 @@ import os
 import tempfile
 from pathlib import Path
 
-from hmar.errors import DataError, StorageError
+from hmar.errors import DataError, SettingsError, StorageError
 from pipeline.ingest.raw_path import given
 from pipeline.settings import RetrainSettings
 from pipeline.sources.paths import is_pattern, matched
 from pipeline.training import refuse_unknown_models, training_settings
 
 
-def check(s: RetrainSettings, *, reads_raw: bool = True) -> None:
+def check(s: RetrainSettings, *, reads_raw: bool = True, promotes: bool = True) -> None:
     """Check all that a run needs, within seconds.
 
     Args:
         reads_raw: whether it begins with the raw log, not with the events that another one publishes.
+        promotes: whether it ends in a promotion, which is not for the published protocol.
 
     Raises:
-        SettingsError: an unknown model, an invalid training setting of one of them, or raw needs a day.
+        SettingsError: an unknown model, an invalid training setting of one of them, the published protocol, or raw
+            needs a day.
         DataError: the raw log is missing or unreadable. StorageError: the data directory cannot be written.
         ServiceError: MLflow does not answer; the address is named.
     """
+    if promotes:
+        refuse_published(s)
     check_models(s)
     if reads_raw:
         check_raw(given(s))
     check_home(s)
     check_mlflow(s)
+
+
+def refuse_published(s: RetrainSettings) -> None:
+    """What follows the published protocol is never promoted.
+
+    Raises:
+        SettingsError: the run has that protocol, or its split.
+    """
+    for key, value in (("protocol", s.protocol), ("split", s.split)):
+        if value == "published":
+            raise SettingsError(
+                f"{key}: published is for comparison with printed tables, and no such model is promoted; run "
+                "'hmar train' and 'hmar evaluate' with it"
+            )
 
 
 def check_models(s: RetrainSettings) -> None:

@@ -80,6 +80,8 @@ class Evaluated(_Result):
     model: str
     directory: Path
     mlflow_run: str
+    leaks: tuple[str, ...] = ()
+    """What it or its judgement knew that it must not know (:mod:`hmar.leaks`)."""
     metrics: dict[str, dict[str, float]]
 
 
@@ -119,3 +121,42 @@ class Reported(_Result):
     """The run's HTML report."""
 
     path: Path
+
+
+class Planned(_Result):
+    """A study whose trials wait."""
+
+    study: str
+    directory: Path
+    trials: int
+    mlflow_run: str
+    """Parent of the trials' runs."""
+
+    @property
+    def file(self) -> Path:
+        return self.directory / "study.db"
+
+
+class Attempted(_Result):
+    """One trial of a study."""
+
+    number: int
+    state: str
+    """complete, pruned or failed; waiting if the study's time was up."""
+    value: float | None
+    """Validation metric: the best of a complete trial, the last of a pruned one."""
+
+
+class Tuned(_Result):
+    """What a study has found."""
+
+    study: str
+    best: Path
+    """Settings file for 'hmar retrain --settings'."""
+    trial: int
+    value: float
+    trials: int
+    epochs: int
+    seconds: float
+    """Of training and validation, all trials together."""
+    mlflow_run: str

@@ -88,6 +88,25 @@ class KCore(Section):
     item: int = Field(1, ge=1)
 
 
+class ImpressionSettings(Section):
+    """Labelled impressions: at every moment of feedback, what the user said yes or no to, and items beside them. They
+    are built where there is something to be labelled 0: a negative behavior, or sampled negatives."""
+
+    positive: tuple[str, ...] = ()
+    """Behaviors that say yes, label 1; the target if empty."""
+    negative: tuple[str, ...] = ()
+    """Behaviors that say no, label 0."""
+    sampled: int = Field(0, ge=0)
+    """Items drawn beside each positive, label 0: what the catalog of the moment holds and the user did not choose."""
+    sampled_from: Literal["uniform", "popularity"] = "uniform"
+    """All items alike, or in proportion to how often anyone had said yes to them before the moment."""
+
+    @property
+    def wanted(self) -> bool:
+        """Whether there are any to build."""
+        return bool(self.negative) or self.sampled > 0
+
+
 class SnapshotSettings(Section):
     """Events to point-in-time correct sequences, splits and candidates."""
 
@@ -110,7 +129,13 @@ class SnapshotSettings(Section):
     """temporal split: training ends at this quantile of the target events' times."""
     test_quantile: float = Field(0.9, gt=0, lt=1)
     """temporal split: the test part begins at this quantile."""
+    impressions: ImpressionSettings = ImpressionSettings()
     seed: int = 0
+
+    @property
+    def positive(self) -> tuple[str, ...]:
+        """The behaviors that say yes."""
+        return self.impressions.positive or (self.target,)
 
     @field_validator("splits")
     @classmethod
@@ -121,12 +146,21 @@ class SnapshotSettings(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> "SnapshotSettings":
-        for key, names in (("target", (self.target,) if self.target else ()), ("consumed_by", self.consumed_by)):
+        shown = self.impressions
+        for key, names in (
+            ("target", (self.target,) if self.target else ()),
+            ("consumed_by", self.consumed_by),
+            ("impressions.positive", shown.positive),
+            ("impressions.negative", shown.negative),
+        ):
             for name in names:
                 if self.behaviors and name not in self.behaviors:
                     raise ValueError(f"{key}: unknown behavior {name!r}{nearest(name, list(self.behaviors))}")
         if len(set(self.behaviors)) != len(self.behaviors):
             raise ValueError("behaviors: a name stands twice")
+        for name in shown.negative:
+            if name in (shown.positive or (self.target,)):
+                raise ValueError(f"impressions.negative: {name!r} is positive; a behavior says yes or no")
         if self.validation_quantile >= self.test_quantile:
             raise ValueError("validation_quantile must be below test_quantile")
         if not self.repeats and self.behaviors and not self.consumed_by:
@@ -168,6 +202,9 @@ class RetrainSettings(LayeredSettings):
     """Models to train; the best of them on validation is registered."""
     split: Split = "leave_one_out"
     """The split that models train, choose and are judged on."""
+    protocol: Literal["honest", "published"] = "honest"
+    """published: train and judge as HMAR's published code does, leaks included, on the split of that name, to compare
+    with printed tables; nothing so trained or judged is promoted."""
     overrides: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Training settings per model, over the presets: {"hmar": {"lr": 0.001, "config": {"d": 64}}}."""
     train: dict[str, Any] = Field(default_factory=dict)
@@ -197,6 +234,8 @@ class RetrainSettings(LayeredSettings):
         if dataset not in known:
             raise SettingsError(f"dataset: unknown preset {dataset!r}{nearest(dataset, known)}")
         preset = read_yaml(PRESETS / f"{dataset}.yaml")
+        if chosen.get("protocol") == "published":
+            preset["split"] = "published"
         if preset.get("source") != "table":
             return {"name": dataset, **preset}
         return deep_merge(preset, _derived(chosen.get("table")))

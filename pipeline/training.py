@@ -12,7 +12,7 @@ from pipeline.settings import RetrainSettings
 if TYPE_CHECKING:
     from hmar.train.settings import TrainSettings
 
-OWN_KEYS = frozenset({"model", "snapshot", "out", "split", "tracking"})
+OWN_KEYS = frozenset({"model", "snapshot", "out", "split", "protocol", "tracking"})
 """What the pipeline decides; not to be set under ``train`` or ``overrides``."""
 
 
@@ -36,6 +36,7 @@ def training_values(s: RetrainSettings, model: str, snapshot: Path, run: str) ->
         "snapshot": str(snapshot),
         "out": str(s.paths.training(run, model)),
         "split": s.split,
+        "protocol": s.protocol,
         "tracking": {
             "uri": s.mlflow_uri,
             "experiment": f"hmar-{s.name}",

@@ -9,6 +9,8 @@ class TrainCommand(DataSettings):
 
     run: str = ""
     """Key of the run; a new one if empty."""
+    model: str = ""
+    """The one model to train, in place of models."""
 
 
 def main(arguments: list[str]) -> int:
@@ -20,6 +22,8 @@ def main(arguments: list[str]) -> int:
     from pipeline.stages.train import train
 
     s = plain(command)
+    if command.model:
+        s = s.model_copy(update={"models": (command.model,)})
     run = run_key(command.run) or new_run(s.name)
     preflight.check_models(s)
     preflight.check_mlflow(s)

@@ -117,7 +117,7 @@ def parquet_types(path: Path) -> dict[str, str]:
     import duckdb
 
     try:
-        with duckdb.connect() as connection:
+        with duckdb.connect(config={"threads": 1}) as connection:
             found = connection.execute("describe select * from read_parquet(?)", [str(path)]).fetchall()
     except duckdb.Error as error:
         reason = str(error).splitlines()[0]

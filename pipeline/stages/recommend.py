@@ -29,7 +29,8 @@ def recommend(s: RetrainSettings, built: Built, promoted: Promoted) -> Recommend
     The same champion on the same snapshot is not scored twice. Readers find the newest by :func:`latest`.
 
     Raises:
-        DataError: the champion does not fit the snapshot. ModelError: NaN scores. ServiceError, StorageError.
+        DataError: the champion does not fit the snapshot. ModelError: NaN scores, or it was trained with leaks.
+        ServiceError, StorageError.
     """
     registry = Registry(s)
     champion = registry.version(promoted.champion) if promoted.champion else registry.champion()
@@ -113,13 +114,17 @@ def _write(s: RetrainSettings, built: Built, export: Path, version: str, path: P
 def _tables(s: RetrainSettings, built: Built, export: Path, version: str) -> "Iterator[pa.Table]":
     import pyarrow as pa
 
+    from hmar import leaks
     from hmar.data.snapshot import Snapshot
     from hmar.evaluate.adapt import adapt
     from hmar.evaluate.run import choose_device
     from hmar.export import load
     from hmar.recommend import recommendations
+    from hmar.threads import limit_threads
 
+    limit_threads(int(s.train.get("threads", 0)))
     loaded = load(export)
+    leaks.refuse(loaded.meta.leaks, export)
     snapshot = Snapshot(built.snapshot)
     model = adapt(loaded, snapshot).to(choose_device(str(s.train.get("device", "auto"))))
     scored_at = pa.scalar(datetime.now(UTC), pa.timestamp("us", tz="UTC"))

@@ -9,7 +9,8 @@ from pipeline.settings import RetrainSettings
 
 
 def nominee(evaluated: list[Evaluated], metric: str, order: tuple[str, ...] = ()) -> Evaluated:
-    """The best on the validation targets under full ranking; among equals the one named first in ``order``.
+    """The best on the validation targets under full ranking; among equals the one named first in ``order``. One with
+    leaks (:mod:`hmar.leaks`) is taken only where all have some.
 
     Raises:
         DataError: no model has the metric, because the split has no validation targets.
@@ -20,8 +21,12 @@ def nominee(evaluated: list[Evaluated], metric: str, order: tuple[str, ...] = ()
             f"no model has a validation {metric}: the split has no validation targets, so none can be chosen; "
             "deliver more events or lower k_core"
         )
+    honest = [one for one in judged if not one.leaks]
     rank = {model: place for place, model in enumerate(order)}
-    return min(judged, key=lambda one: (-one.metrics["validation"][metric], rank.get(one.model, len(rank)), one.model))
+    return min(
+        honest or judged,
+        key=lambda one: (-one.metrics["validation"][metric], rank.get(one.model, len(rank)), one.model),
+    )
 
 
 def register(s: RetrainSettings, built: Built, evaluated: list[Evaluated]) -> Registered:
@@ -71,5 +76,6 @@ def _tags(s: RetrainSettings, built: Built, best: Evaluated) -> dict[str, str]:
         "snapshot": built.id,
         "split": s.split,
         "code_version": __version__,
+        **({"leaks": ", ".join(best.leaks)} if best.leaks else {}),
         **numbers,
     }

@@ -1,4 +1,5 @@
-"""DuckDB as this house uses it: a private in-memory database per stage, bounded memory, spilling beside the data."""
+"""DuckDB as this house uses it: a private in-memory database per stage, bounded memory and threads, spilling beside the
+data."""
 
 import shutil
 import uuid
@@ -9,6 +10,7 @@ from pathlib import Path
 import duckdb
 
 from hmar.errors import SettingsError
+from hmar.threads import limit_arrow
 from pipeline.settings import EngineSettings
 from pipeline.storage.atomic import TEMPORARY, storage_errors
 
@@ -24,6 +26,7 @@ def connect(settings: EngineSettings, spill_parent: Path) -> Iterator[duckdb.Duc
     spill_parent.mkdir(parents=True, exist_ok=True)
     spill = spill_parent / f"{TEMPORARY}spill-{uuid.uuid4().hex[:8]}"
     spill.mkdir()
+    limit_arrow(settings.threads)
     connection = duckdb.connect(
         config={
             "memory_limit": settings.memory_limit,

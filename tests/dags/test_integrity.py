@@ -10,10 +10,23 @@ from typing import Any
 
 import pytest
 
+from pipeline import form
 from pipeline.form import PLACED
 from pipeline.settings import RetrainSettings
+from pipeline.tune_settings import TuneSettings
 
-HEAVY = ("torch", "duckdb", "mlflow", "pandas", "great_expectations", "matplotlib", "scipy", "numpy", "pyarrow")
+HEAVY = (
+    "torch",
+    "duckdb",
+    "mlflow",
+    "optuna",
+    "pandas",
+    "great_expectations",
+    "matplotlib",
+    "scipy",
+    "numpy",
+    "pyarrow",
+)
 
 MEASURE = """
 import sys, time
@@ -30,7 +43,7 @@ loaded = sorted(set(BLOCKED) & set(sys.modules))
 assert not loaded, loaded
 sys.meta_path.insert(0, Blocker())
 start = time.perf_counter()
-import hmar_retrain, hmar_ingest
+import hmar_retrain, hmar_ingest, hmar_tune
 print(time.perf_counter() - start)
 """
 
@@ -63,13 +76,17 @@ def test_no_import_errors_no_unknown_pools_no_warnings_of_ours(bag: Any, dags_di
     warnings = [one for all_of_file in bag.captured_warnings.values() for one in all_of_file]
     assert [one for one in warnings if str(dags_directory) in str(one)] == []
     assert set(bag.dags) == {
-        "hmar_retrain", "hmar_ingest", "hmar_retrain_nightly", "hmar_retrain_shop", "hmar_ingest_shop"
+        "hmar_retrain", "hmar_ingest", "hmar_tune", "hmar_retrain_nightly", "hmar_retrain_shop", "hmar_ingest_shop"
     }  # fmt: skip
 
 
 def test_helper_modules_are_not_parsed_as_dag_files(dags_directory: Path) -> None:
     ignored = (dags_directory / ".airflowignore").read_text(encoding="utf-8").split()
-    helpers = {path.name for path in dags_directory.glob("*.py")} - {"hmar_retrain.py", "hmar_ingest.py"}
+    helpers = {path.name for path in dags_directory.glob("*.py")} - {
+        "hmar_retrain.py",
+        "hmar_ingest.py",
+        "hmar_tune.py",
+    }
     assert set(ignored) == helpers
 
 
@@ -92,6 +109,10 @@ def test_order_of_the_tasks(bag: Any) -> None:
     for earlier, later in pairwise(chain):
         assert later in dag.task_dict[earlier].downstream_task_ids
     assert dag.topological_sort()[0].task_id == "check"
+    search = bag.dags["hmar_tune"]
+    assert [task.task_id for task in search.topological_sort()] == [
+        "check", "snapshot", "plan", "numbers", "trial", "best"
+    ]  # fmt: skip
 
 
 def test_every_task_is_retried_with_backoff_and_bounded_in_time(bag: Any) -> None:
@@ -108,7 +129,16 @@ def test_every_task_is_retried_with_backoff_and_bounded_in_time(bag: Any) -> Non
 def test_what_needs_the_accelerator_waits_in_its_pool(bag: Any) -> None:
     pooled = {task.task_id for task in bag.dags["hmar_retrain"].tasks if task.pool == "gpu"}
     assert pooled == {"train", "evaluate", "promote", "recommend"}
+    assert {task.task_id for task in bag.dags["hmar_tune"].tasks if task.pool == "gpu"} == {"trial"}
 
 
 def test_the_form_has_every_setting_of_a_run(bag: Any) -> None:
     assert set(bag.dags["hmar_retrain"].params) == set(RetrainSettings.model_fields) - set(PLACED)
+
+
+def test_the_form_of_a_search_needs_a_dataset_only(bag: Any) -> None:
+    params = bag.dags["hmar_tune"].params
+    assert {"model", "study", "trials", "max_epochs", "timeout", "search", "pruning"} <= set(params)
+    assert not {"raw", "models", "parallel", *PLACED} & set(params), "nothing that such a run has no use for"
+    fields = form.fields(tuple(params), TuneSettings)
+    assert {name for name, field in fields.items() if "default" not in field} == {"dataset"}

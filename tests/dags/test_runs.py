@@ -59,6 +59,33 @@ def test_retrain_ends_with_a_champion_and_recommendations(bag: Any, home: Path, 
     assert recommended["rows"] == 3 * recommended["users"]
 
 
+def test_a_search_is_a_task_per_trial_and_goes_on_where_it_stood(bag: Any, home: Path, movielens_log: Path) -> None:
+    from mlflow import MlflowClient
+
+    from pipeline.home import Home
+
+    log = {"dataset": "movielens", "name": "films"}
+    run = bag.dags["hmar_ingest"].test(run_conf={**log, "raw": str(movielens_log)})
+    assert str(run.state) == "success"
+    search = {"config.behaviors": {"type": "choice", "values": ["target", "all"]}}
+    conf = {**log, "model": "popularity", "trials": 2, "search": search}
+    found = {}
+    for trials in (2, 3):
+        run = bag.dags["hmar_tune"].test(run_conf={**conf, "trials": trials})
+        assert {str(one.state) for one in run.get_task_instances()} == {"success"}
+        assert len([one for one in run.get_task_instances() if one.task_id == "trial"]) == trials
+        found[trials] = results(run, "best")
+    assert found[3]["trials"] == 3
+    assert found[3]["study"] == found[2]["study"]
+    assert Path(found[3]["best"]).is_file()
+    client = MlflowClient(Home(home).mlflow_uri)
+    (experiment,) = [one for one in client.search_experiments() if one.name == "hmar-films-tune"]
+    runs = client.search_runs([experiment.experiment_id])
+    trials = [one.data.tags["hmar.trial"] for one in runs if "mlflow.parentRunId" in one.data.tags]
+    assert sorted(trials) == ["0", "1", "2"], "none was run twice"
+    assert len(updates()) == 1, "a search publishes nothing"
+
+
 def updates() -> list[tuple[str, str | None, Any]]:
     """(asset, partition key, digest) of every asset update since the last call."""
     from airflow.models.asset import AssetEvent, AssetModel

@@ -21,7 +21,7 @@ def dags(directory: Path) -> dict[str, Any]:
 
     bag = DagBag(directory, known_pools={"default_pool", "gpu"})
     assert bag.import_errors == {}
-    return {name: dag for name, dag in bag.dags.items() if name not in ("hmar_retrain", "hmar_ingest")}
+    return {name: dag for name, dag in bag.dags.items() if name not in ("hmar_retrain", "hmar_ingest", "hmar_tune")}
 
 
 def problem(dag: Any) -> str:

@@ -12,10 +12,18 @@ from hmar.errors import SettingsError
 from hmar.models import MODELS
 from pipeline import form
 from pipeline.settings import RetrainSettings, preset_names
+from pipeline.tune_settings import TuneSettings
+
+OF_SEARCHES = ("search", "pruning")
+
+
+def fields() -> dict[str, dict[str, Any]]:
+    """Those of a run and those that only a search has."""
+    return {**form.fields(), **form.fields((*OF_SEARCHES, "trials", "max_epochs", "timeout"), TuneSettings)}
 
 
 def accepts(name: str, value: Any) -> bool:
-    schema = {key: part for key, part in form.fields()[name].items() if key != "default"}
+    schema = {key: part for key, part in fields()[name].items() if key != "default"}
     return jsonschema.Draft202012Validator(schema).is_valid(value)
 
 
@@ -58,6 +66,10 @@ def test_fields_stand_alone() -> None:
         ("recommend", {"k": 1}, {"k": 0}),
         ("day", "2017-11-25", 20171125),
         ("day", None, {}),
+        ("search", {"lr": None}, ["lr"]),
+        ("pruning", {"kind": "halving"}, {"kind": "best"}),
+        ("trials", 3, 0),
+        ("max_epochs", None, 0),
         ("table", {"user": "u", "item": "i", "time": "t", "behaviors": ["view"]}, {"user": "u"}),
     ],
 )
@@ -69,7 +81,7 @@ def test_a_bad_value_is_refused(name: str, good: Any, bad: Any) -> None:
 def test_examples_are_valid() -> None:
     for name, example in form.EXAMPLES.items():
         assert accepts(name, example), name
-        assert json.dumps(example) in form.fields()[name]["description_md"]
+        assert json.dumps(example) in fields()[name]["description_md"]
 
 
 def test_what_the_form_sends_untouched_changes_nothing(tmp_path: Path) -> None:

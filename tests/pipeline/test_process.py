@@ -169,3 +169,14 @@ def _when(condition: Callable[[], bool], act: Callable[[], None]) -> None:
         act()
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def test_a_caller_who_has_enough_gets_a_checkpoint_and_no_error(tmp_path: Path) -> None:
+    marker = tmp_path / "marker"
+    ended = run_module(
+        CHILD, ["train", str(marker)], tmp_path, what="trial 1", relay=lambda line: None, enough=marker.exists
+    )
+    assert not ended
+    assert marker.with_suffix(".checkpoint").read_text(encoding="utf-8") == "SIGTERM"
+    assert not (tmp_path / PID_FILE).exists()
+    assert run_module(CHILD, ["say"], tmp_path, what="trial 1", relay=lambda line: None, enough=lambda: False)

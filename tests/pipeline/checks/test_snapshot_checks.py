@@ -23,7 +23,16 @@ from tests.support.tiny_snapshot import make_snapshot, random_events, snapshot_r
 @pytest.fixture(scope="module")
 def good(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
     events = random_events(40, 60, 1500, seed=3)
-    return make_snapshot(tmp_path_factory.mktemp("good"), events, candidates=20)
+    shown = {"negative": ["cart"], "sampled": 2}
+    return make_snapshot(tmp_path_factory.mktemp("good"), events, candidates=20, impressions=shown)
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
+    """Items that do not recur, and times that many events share."""
+    events = random_events(40, 60, 1500, seed=3, span=400)
+    shown = {"negative": ["view"], "sampled": 2}
+    return make_snapshot(tmp_path_factory.mktemp("films"), events, repeats=False, impressions=shown)
 
 
 def damaged(good: Snapshot, tmp_path: Path, damage: Callable[[Path], None]) -> Snapshot:
@@ -59,6 +68,33 @@ def no_candidates(path: Path) -> None:
     name = path / "splits/temporal/candidates.parquet"
     table = pq.read_table(name)
     pq.write_table(table.set_column(2, "item", pa.nulls(len(table), pa.int32())), name)
+
+
+def test_films_have_nothing_wrong(films: Snapshot) -> None:
+    found = measure(films)
+    assert found.pop("events") == len(films.item)
+    assert set(found.values()) == {0}
+
+
+def history(films: Snapshot) -> Callable[[Path], None]:
+    """The sampled negatives become what the user has used up."""
+    shown = films.impressions("leave_one_out", "test")
+    late = shown.moment[shown.history_end > films.offsets[shown.user]]
+
+    def damage(path: Path) -> None:
+        table = pq.read_table(path / "impressions.parquet")
+        user, sampled = table.column("user").to_numpy(), table.column("sampled").to_numpy()
+        item = table.column("item").to_numpy().copy()
+        chosen = sampled & np.isin(table.column("moment").to_numpy(), late)
+        item[chosen] = films.item[films.offsets[user[chosen]]]
+        place = table.schema.get_field_index("item")
+        pq.write_table(table.set_column(place, "item", pa.array(item)), path / "impressions.parquet")
+
+    return damage
+
+
+def test_a_used_item_among_the_negatives_is_counted(films: Snapshot, tmp_path: Path) -> None:
+    assert measure(damaged(films, tmp_path, history(films)))["leave_one_out_impressions_of_used_items"] > 0
 
 
 def test_a_good_snapshot_has_nothing_wrong(good: Snapshot) -> None:
@@ -115,6 +151,36 @@ MISTAKES: dict[str, tuple[str, Callable[[Path], None]]] = {
     ),
     "one candidate for all": (
         "leave_one_out_candidates_twice", column(f"{LOO}/candidates.parquet", "item", lambda v: np.full(len(v), 7))
+    ),
+    "the future in a moment's history": (
+        "temporal_impressions_with_future", column("impressions.parquet", "history_end", lambda v: v + 1)
+    ),
+    "a moment's history cut": (
+        "leave_one_out_impressions_cut_short",
+        column("impressions.parquet", "history_end", lambda v: np.maximum(v - 1, 0)),
+    ),
+    "all were liked": (
+        "leave_one_out_impressions_mislabeled", column("impressions.parquet", "label", lambda v: np.ones_like(v))
+    ),
+    "none was liked": (
+        "temporal_impressions_mislabeled", column("impressions.parquet", "label", lambda v: np.zeros_like(v))
+    ),
+    "other items were said something of": (
+        "temporal_impressions_mislabeled", column("impressions.parquet", "item", lambda v: (v + 1) % 60)
+    ),
+    "negatives of tomorrow": (
+        "temporal_impressions_unseen_by_then", column("impressions.parquet", "item", lambda v: np.full(len(v), 59))
+    ),
+    "one item for all": (
+        "leave_one_out_impressions_twice", column("impressions.parquet", "item", lambda v: np.full(len(v), 7))
+    ),
+    "tested on training": (
+        "leave_one_out_moments_out_of_turn",
+        column(f"{LOO}/moments.parquet", "part", lambda v: np.where(v == "test", "training", "test")),
+    ),
+    "trained on tests": (
+        "temporal_moments_out_of_turn",
+        column("splits/temporal/moments.parquet", "part", lambda v: np.where(v == "test", "training", v)),
     ),
 }  # fmt: skip
 

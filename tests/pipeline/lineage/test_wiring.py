@@ -145,14 +145,16 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Made], Path]:
         patch.setattr(snapshot, "connect", spying(connect, made))
         patch.setattr(candidates, "DEVIATIONS", -4)
         home = tmp_path_factory.mktemp("home")
-        s = snapshot_run(home, candidates=5, splits=list(every), k_core={"user": 2, "item": 2})
+        shown = {"negative": ["cart"], "sampled": 1}
+        s = snapshot_run(home, candidates=5, splits=list(every), k_core={"user": 2, "item": 2}, impressions=shown)
         first = snapshot.build(s, publish_events(s.paths.events(s.name), log))
         snapshot.build(s, publish_events(s.paths.events(s.name), [*log, (100, 1000, "buy", 2e6)]))
         for behaviors, events in (
             (many, random_events(30, 40, 900, seed=2, behaviors=many)),
             (("view", "cart", "buy"), [*log, *robot]),
         ):
-            other = snapshot_run(tmp_path_factory.mktemp("home"), behaviors, candidates=5)
+            popular = {"sampled": 2, "sampled_from": "popularity"}
+            other = snapshot_run(tmp_path_factory.mktemp("home"), behaviors, candidates=5, impressions=popular)
             snapshot.build(other, publish_events(other.paths.events(other.name), events))
     return made, first.snapshot
 
