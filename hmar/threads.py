@@ -1,11 +1,11 @@
 """How many threads this process computes with: torch's, Arrow's and OpenMP's, set here and nowhere else.
 
-    training                  threads of its settings, :func:`hmar.train.engine.set_up`
-    evaluation                threads of its settings, :func:`hmar.evaluate.run.evaluate`
-    recommending              train.threads of the pipeline, :mod:`pipeline.stages.recommend`
-    other pipeline stages     engine.threads of the pipeline, for DuckDB (a setting of each of its connections) and for
-                              Arrow: :mod:`pipeline.storage.engine`
-    a model served by MLflow  the server's own: its process is not ours; it obeys OMP_NUM_THREADS
+training                  threads of its settings, :func:`hmar.train.engine.set_up`
+evaluation                threads of its settings, :func:`hmar.evaluate.run.evaluate`
+recommending              train.threads of the pipeline, :mod:`pipeline.stages.recommend`
+other pipeline stages     engine.threads of the pipeline, for DuckDB (a setting of each of its connections) and for
+                          Arrow: :mod:`pipeline.storage.engine`
+a model served by MLflow  the server's own: its process is not ours; it obeys OMP_NUM_THREADS
 """
 
 import os

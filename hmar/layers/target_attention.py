@@ -80,6 +80,7 @@ class TargetAttention(nn.Module):
             return by_pair_TNH.transpose(1, 2)
         by_key_THD: Tensor = self.product.weight * key_TD[:, None]
         if shared:
-            return (by_key_THD.flatten(0, 1) @ queries[0].T).unflatten(0, by_key_THD.shape[:2])
+            shared_THN: Tensor = (by_key_THD.flatten(0, 1) @ queries[0].T).view(*by_key_THD.shape[:2], queries.shape[1])
+            return shared_THN
         products_THN: Tensor = torch.matmul(by_key_THD, queries.transpose(1, 2)[histories.row])
         return products_THN

@@ -22,7 +22,9 @@ def impression_measures(snapshot: Snapshot, split: str, train_end: NDArray[np.in
     return nothing | found
 
 
-def _out_of_turn(snapshot: Snapshot, split: str, parts: dict[Portion, Impressions], train_end: NDArray[np.int64]) -> int:
+def _out_of_turn(
+    snapshot: Snapshot, split: str, parts: dict[Portion, Impressions], train_end: NDArray[np.int64]
+) -> int:
     """Training moments after a user's training events, judged ones before their end, and parts that overlap in time:
     of each user, or where the split goes by time, of all."""
     wrong = 0

@@ -1,7 +1,7 @@
 -- one row per moment and item drawn for it (view)
 -- moment, user, event_time, history_end, wanted   as in 75_moments.sql
 -- position    order of the draws
--- candidate   the item of a yes of anyone strictly before the moment, all of them alike: items as they were popular then
+-- candidate   the item of a yes of anyone strictly before the moment, each yes alike: popular as it was then
 with said as (
     select
         item,

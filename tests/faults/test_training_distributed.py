@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from hmar.train.directory import read_record
+from tests.support.arrays import write_impressions
 from tests.support.training import computed, cycle_snapshot, log_has, train_settings, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
@@ -216,3 +217,18 @@ def test_half_an_environment_is_refused(snapshot: Path, tmp_path: Path) -> None:
     )
     assert done.returncode == 78
     assert "WORLD_SIZE is 2 and RANK is not set; start several processes with torchrun" in done.stderr
+
+
+def test_a_ranker_is_shared_by_moments(tmp_path: Path) -> None:
+    cycle = cycle_snapshot(tmp_path / "cycle", users=40, items=12)
+    shown = write_impressions(cycle, ("view", "cart", "buy"), (), sampled=2)
+    given: dict[str, Any] = {"model": "din", "loss": "", "negatives_from": "unseen", "in_batch": 1, "max_epochs": 2}
+    given["config"] = {"d": 12, "dropout": 0.0}
+    one, other = Training(shown.path, tmp_path / "one", **given), Training(shown.path, tmp_path / "other", **given)
+    one.run(1)
+    other.run(3)
+    assert [row["tokens"] for row in other.history] == [row["tokens"] for row in one.history]
+    for got, expected in zip(other.history, one.history, strict=True):
+        assert got["loss"] == pytest.approx(expected["loss"], rel=1e-5)
+    for name, tensor in other.weights.items():
+        torch.testing.assert_close(tensor, one.weights[name], rtol=1e-2, atol=2e-3)

@@ -249,3 +249,24 @@ def test_contradictory_settings_are_refused() -> None:
         HMARConfig.parse({"d": 10, "heads": 3})
     with pytest.raises(SettingsError, match="alpha: the weight of 'buy' must not be negative"):
         HMARConfig.parse({"alpha": {"buy": -1}})
+
+
+@pytest.mark.parametrize("hbi", ["running", "none"])
+def test_many_items_at_once_are_what_they_are_one_by_one(hbi: str, shop: Snapshot) -> None:
+    """More questions than items take another way through W_f, to the same vectors and the same gradients."""
+    model = build("hmar", {**BASE, "hbi": hbi}, shop).double()
+    assert isinstance(model, HMAR)
+    torch.manual_seed(3)
+    items = torch.randint(shop.n_items, (2 * shop.n_items,))
+    counts = torch.randint(4, (len(items), R)).double() if hbi == "running" else None
+    weights = torch.randn(len(items), BASE["d"], dtype=torch.float64)
+    few = [slice(start, start + shop.n_items // 2) for start in range(0, len(items), shop.n_items // 2)]
+    ways = (
+        model.item_vectors(items, counts),
+        torch.cat([model.item_vectors(items[part], None if counts is None else counts[part]) for part in few]),
+    )
+    torch.testing.assert_close(*ways, rtol=1e-12, atol=1e-12)
+    used = [model.items.weight, model.fuse.weight, model.fuse.bias]
+    gradients = [torch.autograd.grad((way * weights).sum(), used) for way in ways]
+    for many, single in zip(*gradients, strict=True):
+        torch.testing.assert_close(many, single, rtol=1e-10, atol=1e-10)

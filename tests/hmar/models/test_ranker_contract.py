@@ -74,6 +74,18 @@ def test_the_logits_are_the_scores(case: Case, shop: Snapshot) -> None:
         torch.testing.assert_close(other[filled], expected[filled], rtol=1e-4, atol=1e-5)
 
 
+def test_empty_histories_have_finite_logits(case: Case, shop: Snapshot) -> None:
+    """They are never shown, but one that is NaN would spoil the others."""
+    model = ranker(case, shop)
+    items = torch.arange(shop.n_items)
+    for rows in ([[], []], [[]], [[(1, 2, 0)], []]):
+        histories = pack_rows(rows, behaviors=3, asked=2)
+        for asked in (items[None], items.expand(len(rows), -1), items[None, :1].expand(len(rows), -1)):
+            logits = model.interact(model.encode(histories), histories, asked)
+            assert logits.shape == (len(rows), asked.shape[1])
+            assert logits.isfinite().all()
+
+
 def test_what_follows_a_moment_changes_nothing(case: Case, shop: Snapshot) -> None:
     """Rows have what precedes their own question; another row of the same user, asked later, is a batch mate."""
     model = ranker(case, shop)
