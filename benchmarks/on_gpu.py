@@ -1,6 +1,6 @@
 """What training does with a GPU: tokens per second, how near the machine's ceiling that is, and what the rest goes to.
 
-    python -m benchmarks.cuda
+    python -m benchmarks.on_gpu
 
 Every row is one model, width, loss and precision on made-up histories: batches are planned, pinned and moved as in a
 training. The ceilings, a bare matrix product and a device copy, are measured in the same run. Prints a table and writes
@@ -59,7 +59,7 @@ class CudaBenchmark(LayeredSettings):
     """Measurements of each row; the median counts."""
     compiled: bool = False
     """A row more for each, with the step under torch.compile."""
-    out: Path = Path("benchmarks/results/cuda")
+    out: Path = Path("benchmarks/results/on_gpu")
     """Results are written to OUT.json and OUT.md."""
 
 
@@ -67,7 +67,7 @@ def main(arguments: list[str]) -> int:
     """The command line; returns its exit code."""
     sleep_while_waiting()
     try:
-        s = CudaBenchmark.resolve(arguments=arguments, program="python -m benchmarks.cuda")
+        s = CudaBenchmark.resolve(arguments=arguments, program="python -m benchmarks.on_gpu")
         if s.quick:
             tiny = {"items": 500, "users": 8, "length": 20, "widths": [8], "steps": 2, "repeats": 2}
             s = s.model_copy(update=tiny)
