@@ -104,7 +104,7 @@ def test_a_cluster_of_our_own_serves_airflow() -> None:
             state = control.up(settings, quiet())
         assert state.postgres_port
         assert not (settings.paths.airflow / "airflow.db").exists()
-        assert control.status(where, quiet())
+        assert wait_for("not all services are healthy", lambda: control.status(where, quiet()), seconds=60)
     finally:
         control.down(where, quiet())
         shutil.rmtree(root, ignore_errors=True)

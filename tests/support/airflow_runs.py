@@ -27,12 +27,20 @@ def airflow_command(home: Home, *words: str) -> subprocess.CompletedProcess[str]
 
 
 def backfill(home: Home, dag_id: str, first: date, last: date, offset: str, *options: str) -> None:
-    """Create runs for the days from ``first`` to ``last``, both included, where the clock is at ``offset``."""
-    done = airflow_command(
-        home, "backfill", "create", "--dag-id", dag_id,
-        "--from-date", f"{first}T00:00:00{offset}", "--to-date", f"{last}T23:59:59{offset}", *options,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    """Create runs for the days from ``first`` to ``last``, both included, where the clock is at ``offset``.
+
+    Airflow has one backfill of a DAG at a time, and its scheduler notices the end of one only after a while.
+    """
+
+    def created() -> bool:
+        done = airflow_command(
+            home, "backfill", "create", "--dag-id", dag_id,
+            "--from-date", f"{first}T00:00:00{offset}", "--to-date", f"{last}T23:59:59{offset}", *options,
+        )  # fmt: skip
+        assert done.returncode == 0 or "AlreadyRunningBackfill" in done.stderr, done.stderr
+        return done.returncode == 0
+
+    wait_for(f"another backfill of {dag_id} does not end", created)
 
 
 def wait_for(what: str, condition: Callable[[], Any], seconds: float = 240, pause: float = 0.2) -> Any:
