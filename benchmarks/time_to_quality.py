@@ -381,11 +381,12 @@ class _Bench:
             **NETWORK, "lr": run.lr, "batch_size": run.batch_size, "threads": run.threads, "seed": run.seed,
             "seconds": run.seconds, "patience": PATIENCE, "enough": run.enough,
         }  # fmt: skip
-        python = environment(self.s.peers or self.s.work, run.who)
+        python = environment((self.s.peers or self.s.work).absolute(), run.who)
         script = Path(__file__).with_name("learners.py")
         lines = _lines(
             [str(python), str(script), run.who, str(run.log.directory), repr(time.time()), json.dumps(settings)],
             {"PYTHONPATH": "", "OMP_NUM_THREADS": str(run.threads)},
+            run.log.directory,
         )
         return {**lines[0], "evaluations": lines[1:]}
 
@@ -552,9 +553,9 @@ def _section(name: str, log: Mapping[str, Any]) -> str:
     )
 
 
-def _lines(command: Sequence[str], environment: Mapping[str, str]) -> list[dict[str, Any]]:
-    """The JSON lines that a process printed."""
-    _, output = run_process(command, environment)
+def _lines(command: Sequence[str], environment: Mapping[str, str], directory: Path) -> list[dict[str, Any]]:
+    """The JSON lines that a process printed, run in ``directory``, where it may leave logs of its own."""
+    _, output = run_process(command, environment, directory)
     return [json.loads(line) for line in output.splitlines() if line.startswith("{")]
 
 
