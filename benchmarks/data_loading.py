@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from pydantic import Field
 
 from benchmarks.measure import gib, machine, run
+from benchmarks.tables import keep, kept
 from hmar.errors import HmarError
 from hmar.settings import LayeredSettings
 from hmar.threads import sleep_while_waiting
@@ -78,9 +79,7 @@ def main(arguments: list[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     text = markdown(result)
-    s.out.parent.mkdir(parents=True, exist_ok=True)
-    s.out.with_suffix(".json").write_text(json.dumps(result, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    s.out.with_suffix(".md").write_text(text, encoding="utf-8")
+    keep(s.out, result, text)
     print(text)
     return 0
 
@@ -94,8 +93,7 @@ def measure(s: DataLoadingBenchmark) -> dict[str, Any]:
     Raises:
         HmarError: a process failed.
     """
-    kept = s.out.with_suffix(".json")
-    result: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
+    result = kept(s.out)
     for part in s.parts:
         if part == "films" and s.raw is None:
             continue

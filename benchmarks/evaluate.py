@@ -22,6 +22,7 @@ from pydantic import Field
 
 from benchmarks.measure import MIB, machine, run
 from benchmarks.peers import NAMES, TORCH, environment
+from benchmarks.tables import keep, kept
 from benchmarks.train_step import QUIET, Contender
 from hmar.errors import HmarError
 from hmar.settings import LayeredSettings
@@ -330,19 +331,14 @@ TABLES: dict[PartName, Callable[[dict[str, Any]], str]] = {"ranking": ranking_ta
 
 def write(out: Path, part: PartName, result: dict[str, Any]) -> None:
     """Add the result to those of other parts and threads that are there already."""
-    kept = out.with_suffix(".json")
-    results: dict[str, Any] = {part: {str(result["threads"]): result}}
-    if kept.is_file():
-        before = json.loads(kept.read_text(encoding="utf-8"))
-        results = before | {part: before.get(part, {}) | results[part]}
-    out.parent.mkdir(parents=True, exist_ok=True)
-    kept.write_text(json.dumps(results, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    before = kept(out)
+    results = before | {part: before.get(part, {}) | {str(result["threads"]): result}}
     text = "# Evaluation on a CPU\n"
     for name, make in TABLES.items():
         if name in results:
             tables = [make(one) for _, one in sorted(results[name].items(), key=lambda pair: int(pair[0]))]
             text += f"\n## {TITLES[name]}\n\n" + "\n".join(tables)
-    out.with_suffix(".md").write_text(text, encoding="utf-8")
+    keep(out, results, text)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from typing import Any
 from pydantic import Field
 
 from benchmarks.measure import Cost, best, gib, machine, run
+from benchmarks.tables import keep, kept
 from hmar.errors import HmarError
 from hmar.settings import LayeredSettings
 
@@ -215,15 +216,10 @@ Best of {result["repeats"]} runs in turn, {result["threads"]} threads, {result["
 
 def write(out: Path, result: dict[str, Any]) -> None:
     """Add the result to those of other sizes that are there already."""
-    kept = out.with_suffix(".json")
-    results = {f"{result['rows']} {result['memory_limit']}": result}
-    if kept.is_file():
-        results = json.loads(kept.read_text(encoding="utf-8")) | results
-    out.parent.mkdir(parents=True, exist_ok=True)
-    kept.write_text(json.dumps(results, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    results = kept(out) | {f"{result['rows']} {result['memory_limit']}": result}
     parts = [table(one) for one in sorted(results.values(), key=lambda one: (one["rows"], one["memory_limit"]))]
     text = "# Ingest: raw CSV to validated, partitioned, accounted events\n\n" + "\n".join(parts)
-    out.with_suffix(".md").write_text(text, encoding="utf-8")
+    keep(out, results, text)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ training. The ceilings, a bare matrix product and a device copy, are measured in
 ``OUT``.json and ``OUT``.md. With ``--device cpu --quick`` everything is tiny and says nothing but that it runs.
 """
 
-import json
 import sys
 import tempfile
 import time
@@ -21,6 +20,7 @@ from pydantic import Field
 
 from benchmarks.measure import GIB, machine
 from benchmarks.steps import SPLIT, input_lengths, write_training_snapshot
+from benchmarks.tables import keep
 from hmar.errors import HmarError, SettingsError
 from hmar.settings import LayeredSettings
 from hmar.threads import sleep_while_waiting
@@ -77,9 +77,7 @@ def main(arguments: list[str]) -> int:
         return error.exit_code
     text = table(result)
     print(text)
-    s.out.parent.mkdir(parents=True, exist_ok=True)
-    s.out.with_suffix(".json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    s.out.with_suffix(".md").write_text(text, encoding="utf-8")
+    keep(s.out, result, text)
     return 0
 
 

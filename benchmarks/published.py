@@ -22,6 +22,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from benchmarks.tables import keep
 from hmar.errors import DataError, HmarError
 from pipeline.settings import RetrainSettings
 
@@ -66,9 +67,7 @@ def main(arguments: list[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     text = markdown(result)
-    s.out.parent.mkdir(parents=True, exist_ok=True)
-    s.out.with_suffix(".json").write_text(json.dumps(result, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    s.out.with_suffix(".md").write_text(text, encoding="utf-8")
+    keep(s.out, result, text)
     print(text)
     return 0
 

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from benchmarks.tables import keep
 from hmar.errors import HmarError
 from pipeline.results import Built, Evaluated
 from pipeline.settings import RetrainSettings
@@ -53,9 +54,7 @@ def main(arguments: list[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     text = markdown(result)
-    s.out.parent.mkdir(parents=True, exist_ok=True)
-    s.out.with_suffix(".json").write_text(json.dumps(result, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    s.out.with_suffix(".md").write_text(text, encoding="utf-8")
+    keep(s.out, result, text)
     print(text)
     return 0
 

@@ -20,6 +20,7 @@ from benchmarks.contenders import LENGTH, SPLIT, USERS
 from benchmarks.measure import Cost, gib, machine, run
 from benchmarks.peers import TORCH, environment
 from benchmarks.snapshot import NAME, events, run_snapshot
+from benchmarks.tables import keep, kept
 from hmar.data.snapshot import Snapshot
 from hmar.errors import HmarError
 from hmar.settings import LayeredSettings
@@ -205,16 +206,11 @@ def _times(other: dict[str, Any], ours: dict[str, Any]) -> str:
 
 def write(out: Path, result: dict[str, Any]) -> None:
     """Add the result to those of other sizes that are there already."""
-    kept = out.with_suffix(".json")
-    results = {str(result["rows"]): result}
-    if kept.is_file():
-        results = json.loads(kept.read_text(encoding="utf-8")) | results
-    out.parent.mkdir(parents=True, exist_ok=True)
-    kept.write_text(json.dumps(results, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    results = kept(out) | {str(result["rows"]): result}
     text = "# Training batches: against pandas and RecTools\n\n" + "\n".join(
         table(one) for one in sorted(results.values(), key=lambda one: one["rows"])
     )
-    out.with_suffix(".md").write_text(text, encoding="utf-8")
+    keep(out, results, text)
 
 
 if __name__ == "__main__":

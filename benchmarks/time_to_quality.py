@@ -32,6 +32,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from benchmarks.measure import machine
 from benchmarks.measure import run as run_process
 from benchmarks.peers import NAMES, environment
+from benchmarks.tables import keep
 from hmar.data.snapshot import Snapshot
 from hmar.errors import HmarError
 from hmar.settings import LayeredSettings, nearest
@@ -185,9 +186,7 @@ def main(arguments: list[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     text = markdown(result)
-    s.out.parent.mkdir(parents=True, exist_ok=True)
-    s.out.with_suffix(".json").write_text(json.dumps(result, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    s.out.with_suffix(".md").write_text(text, encoding="utf-8")
+    keep(s.out, result, text)
     print(text)
     return 0
 

@@ -25,6 +25,7 @@ from pydantic import Field
 from benchmarks.measure import MIB, machine
 from benchmarks.peers import NAMES, TORCH, environment
 from benchmarks.steps import Lengths, input_lengths, training_data, write_histories, write_training_snapshot
+from benchmarks.tables import keep, kept
 from hmar.errors import HmarError
 from hmar.settings import LayeredSettings
 
@@ -413,18 +414,13 @@ def _against(name: str, ours: dict[str, Any], other: dict[str, Any]) -> str:
 
 def write(out: Path, result: dict[str, Any]) -> None:
     """Add the result to those of other parts and threads that are there already."""
-    kept = out.with_suffix(".json")
-    results = {f"{result['part']} {result['threads']}": result}
-    if kept.is_file():
-        results = json.loads(kept.read_text(encoding="utf-8")) | results
-    out.parent.mkdir(parents=True, exist_ok=True)
-    kept.write_text(json.dumps(results, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    results = kept(out) | {f"{result['part']} {result['threads']}": result}
     text = "# A training step on a CPU\n"
     for name, part in PARTS.items():
         tables = [table(one) for one in sorted(results.values(), key=lambda one: one["threads"]) if one["part"] == name]
         if tables:
             text += f"\n## {part.title}\n\n" + "\n".join(tables)
-    out.with_suffix(".md").write_text(text, encoding="utf-8")
+    keep(out, results, text)
 
 
 if __name__ == "__main__":
