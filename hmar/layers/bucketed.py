@@ -21,9 +21,9 @@ def bucketed_attention(qkv_T3HK: Tensor, buckets: Buckets, dropout: float = 0.0)
         return whole.view(tokens, heads, width)
     outputs = []
     grids = _Pad.apply(qkv_T3HK.reshape(tokens, -1), buckets)
-    for bucket, grid in zip(buckets.buckets, grids, strict=True):
-        q, k, v = grid.view(-1, bucket.length, 3, heads, width).permute(2, 0, 3, 1, 4)
-        if bucket.length == 1 and dropout == 0:
+    for (_, length), grid in zip(buckets.shapes, grids, strict=True):
+        q, k, v = grid.view(-1, length, 3, heads, width).permute(2, 0, 3, 1, 4)
+        if length == 1 and dropout == 0:
             out = v
         else:
             out = scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=dropout)
@@ -58,8 +58,7 @@ class _OnCPU(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         buckets: Buckets = ctx.buckets
         grids, *made = ctx.saved_tensors
-        # Padding sees real keys, so what flows back from it has to be nothing.
-        outer = gradients[0].index_select(0, buckets.token).index_fill_(0, buckets.padding, 0)
+        outer = _spread(gradients[0], buckets)
         grid_gradients, start = torch.empty_like(grids), 0
         for place, (q, k, v) in enumerate(_heads(grids, buckets, ctx.heads)):
             users, heads, length, width = q.shape
@@ -76,11 +75,10 @@ class _OnCPU(torch.autograd.Function):
 
 def _heads(grids: Tensor, buckets: Buckets, heads: int) -> list[tuple[Tensor, Tensor, Tensor]]:
     """Queries, keys and values [n, H, length, K] of each bucket, views of all cells [C, 3 H K]."""
-    parts = grids.split([len(bucket.token) for bucket in buckets.buckets])
     width = grids.shape[1] // (3 * heads)
     return [
-        tuple(part.view(-1, bucket.length, 3, heads, width).permute(2, 0, 3, 1, 4))
-        for bucket, part in zip(buckets.buckets, parts, strict=True)
+        tuple(part.view(-1, length, 3, heads, width).permute(2, 0, 3, 1, 4))
+        for (_, length), part in zip(buckets.shapes, grids.split(buckets.cells), strict=True)
     ]
 
 
@@ -90,44 +88,34 @@ def _rows(x: Tensor) -> Tensor:
     return x.transpose(1, 2).reshape(users * length, heads * width)
 
 
+def _spread(gradients_TF: Tensor, buckets: Buckets) -> Tensor:
+    """Gradients of tokens in their cells, [C, F]. Padding sees real keys, so what flows back from it is nothing."""
+    return gradients_TF.index_select(0, buckets.token).index_fill_(0, buckets.padding, 0)
+
+
 class _Pad(torch.autograd.Function):
     """Packed [T, F] to one grid [n * length, F] per bucket. No gradient comes from padding: nothing real reads it."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, buckets: Buckets) -> tuple[Tensor, ...]:
         ctx.buckets = buckets
-        return tuple(x.index_select(0, bucket.token) for bucket in buckets.buckets)
+        grids: tuple[Tensor, ...] = x.index_select(0, buckets.token).split(buckets.cells)
+        return grids
 
     @staticmethod
     def backward(ctx: Any, *grids: Tensor) -> tuple[Tensor, None]:
-        return _collect(ctx.buckets, grids), None
+        return torch.cat(grids).index_select(0, ctx.buckets.cell), None
 
 
 class _Unpad(torch.autograd.Function):
-    """The inverse: grids to packed tokens. The gradient of padding is zero."""
+    """The inverse: grids to packed tokens."""
 
     @staticmethod
     def forward(ctx: Any, buckets: Buckets, *grids: Tensor) -> Tensor:
         ctx.buckets = buckets
-        return _collect(buckets, grids)
+        return torch.cat(grids).index_select(0, buckets.cell)
 
     @staticmethod
     def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor | None, ...]:
         buckets: Buckets = ctx.buckets
-        grids, start = [], 0
-        for bucket in buckets.buckets:
-            size = len(bucket.token) if bucket.kept is None else len(bucket.kept)
-            real = outputs[0].index_select(0, buckets.order[start : start + size])
-            start += size
-            if bucket.kept is not None:
-                real = real.new_zeros(len(bucket.token), real.shape[1]).index_copy_(0, bucket.kept, real)
-            grids.append(real)
-        return None, *grids
-
-
-def _collect(buckets: Buckets, grids: tuple[Tensor, ...]) -> Tensor:
-    real = [
-        grid if bucket.kept is None else grid.index_select(0, bucket.kept)
-        for bucket, grid in zip(buckets.buckets, grids, strict=True)
-    ]
-    return torch.cat(real).index_select(0, buckets.place)
+        return None, *_spread(outputs[0], buckets).split(buckets.cells)

@@ -24,38 +24,27 @@ BLOCK = 128
 
 
 @dataclass(frozen=True)
-class Bucket:
-    """Segments of similar length, as a grid [n, length].
-
-    Attributes:
-        token: int64 [n * length], the token in every cell; padding repeats the segment's last token.
-        kept: int64 [tokens], the cells that are no padding; None where all are.
-    """
-
-    length: int
-    token: Tensor
-    kept: Tensor | None
-
-
-@dataclass(frozen=True)
 class Buckets:
     """Segments in buckets of similar length, padded at the end to the longest of their bucket.
 
-    Bucket bounds grow by half at most, hence at most a third of a bucket is padding.
+    Bucket bounds grow by half at most, hence at most a third of a bucket is padding, which repeats a segment's last
+    token.
 
     Attributes:
-        order: int64 [T], the tokens as they stand in the buckets, end to end and without padding.
-        place: int64 [T], its inverse.
+        shapes: of each bucket, its segments and the cells of each: a grid [n, length].
         token: int64 [C], the token in every cell of all buckets, end to end. cell: int64 [T], the cell of each token.
         padding: int64 [C - T], the other cells.
     """
 
-    buckets: tuple[Bucket, ...]
-    order: Tensor
-    place: Tensor
+    shapes: tuple[tuple[int, int], ...]
     token: Tensor
     cell: Tensor
     padding: Tensor
+
+    @property
+    def cells(self) -> list[int]:
+        """Of each bucket."""
+        return [segments * length for segments, length in self.shapes]
 
     @classmethod
     def of(cls, lengths: Tensor) -> "Buckets":
@@ -66,29 +55,23 @@ class Buckets:
         longest = int(lengths[-1]) if len(lengths) else 0
         bounds = torch.tensor([0, *_bounds(longest)])
         first, *ends = torch.searchsorted(lengths, bounds, right=True).tolist()
-        buckets, tokens, real = [], [], []
+        none = torch.zeros(0, dtype=torch.int64)
+        shapes, tokens, real = [], [none], [none.bool()]
         for end in ends:
             if end == first:
                 continue
             sizes = lengths[first:end, None]
             length = int(sizes[-1])
             steps = torch.arange(length)
-            token = (start[first:end, None] + torch.minimum(steps, sizes - 1)).view(-1)
-            kept = None if int(sizes[0]) == length else (steps < sizes).view(-1).nonzero()[:, 0]
-            buckets.append(Bucket(length, token, kept))
-            tokens.append(token if kept is None else token[kept])
+            shapes.append((end - first, length))
+            tokens.append((start[first:end, None] + torch.minimum(steps, sizes - 1)).view(-1))
             real.append((steps < sizes).view(-1))
             first = end
-        none = torch.zeros(0, dtype=torch.int64)
-        order = torch.cat(tokens) if tokens else none
-        place = torch.empty_like(order)
-        place[order] = torch.arange(len(order))
-        if not buckets:
-            return cls((), order, place, none, none, none)
-        is_real = torch.cat(real)
-        cell = is_real.nonzero()[:, 0][place]
-        token = torch.cat([bucket.token for bucket in buckets])
-        return cls(tuple(buckets), order, place, token, cell, (~is_real).nonzero()[:, 0])
+        token, is_real = torch.cat(tokens), torch.cat(real)
+        filled = is_real.nonzero()[:, 0]
+        cell = torch.empty_like(filled)
+        cell[token[filled]] = filled
+        return cls(tuple(shapes), token, cell, (~is_real).nonzero()[:, 0])
 
 
 def _bounds(longest: int) -> list[int]:

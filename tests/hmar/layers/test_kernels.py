@@ -153,7 +153,7 @@ def test_what_was_planned_is_not_planned_again_and_moves_along() -> None:
     assert rows.form("bucketed") is plan
     there = histories.to(torch.device("meta"))
     assert there.item.is_meta
-    assert Segments.of_rows(there).form("bucketed").order.is_meta
+    assert Segments.of_rows(there).form("bucketed").cell.is_meta
     assert BehaviorGroups.of(there, 2).order.is_meta
     assert BehaviorGroups.of(there, 2).segments.form("varlen").cumulative.is_meta
     assert BehaviorGroups.of(there, 2).segments.form("varlen").longest == of_groups.longest
