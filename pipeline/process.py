@@ -18,6 +18,7 @@ import psutil
 
 from hmar.errors import Interrupted, from_exit_code
 from hmar.threads import SLEEPING
+from pipeline.signals import handled_by
 
 PID_FILE = "process.json"
 
@@ -209,21 +210,15 @@ class _Listener:
 def _passed_on(child: subprocess.Popen[str]) -> Iterator[list[int]]:
     """Pass SIGTERM and SIGINT on to the child while the block runs; the list says what came."""
     received: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield received  # only the main thread may set handlers; the kernel still ties the child to this process
-        return
 
     def pass_on(number: int, frame: FrameType | None) -> None:
         received.append(number)
         impatient = received.count(signal.SIGINT) > 1
         child.send_signal(signal.SIGKILL if impatient else number)
 
-    former = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
+    # In another thread than the main one nothing is passed on; the kernel still ties the child to this process.
+    with handled_by(pass_on):
         yield received
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
 
 
 def _ended(code: int) -> str:

@@ -1,19 +1,18 @@
 """The search for one model's settings: planned, tried, concluded. A trial is one training in a process of its own."""
 
 import shutil
-import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from hmar.errors import Interrupted, ModelError
 from pipeline import tuning
 from pipeline.process import run_module
 from pipeline.results import Attempted, Built, Planned, Tuned
+from pipeline.signals import handled_by
 from pipeline.stages.train import REQUEST
 from pipeline.storage.atomic import write_json, write_text
 from pipeline.storage.lock import dataset_lock
@@ -266,19 +265,8 @@ def _tidy(out: Path) -> None:
 def _stopped_by_signals() -> Iterator[threading.Event]:
     """An event that SIGTERM and SIGINT set while the block runs; trainings run in threads, which get no signals."""
     stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
+    with handled_by(lambda number, frame: stop.set()):
         yield stop
-        return
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        stop.set()
-
-    former = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield stop
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
 
 
 # -- MLflow and files ------------------------------------------------------------------------------------------------
