@@ -51,7 +51,7 @@ def test_the_same_items_and_scores_as_in_the_pipeline(name: str, repeats: bool, 
         np.testing.assert_allclose(scores[user], rows.column("score").to_numpy(), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["hmar", "recent"])
+@pytest.mark.parametrize("name", ["hmar", "hmar_plus", "recent"])
 def test_the_same_tensors_as_from_the_snapshot(name: str, tmp_path: Path) -> None:
     snapshot = made(tmp_path / "snapshot")
     loaded = exported(name, snapshot, tmp_path / "model")
@@ -62,7 +62,7 @@ def test_the_same_tensors_as_from_the_snapshot(name: str, tmp_path: Path) -> Non
     prepared = prepare(loaded, *requests(snapshot))
     for field in ("item", "behavior", "time", "hbi", "offsets", "asked"):
         np.testing.assert_array_equal(getattr(prepared.histories, field), getattr(expected, field), err_msg=field)
-    for field in ("row", "item", "counts"):
+    for field in ("row", "item", "counts", "behavior", "events", "time"):
         np.testing.assert_array_equal(getattr(prepared.seen, field), getattr(counts, field), err_msg=field)
 
 
