@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from hmar.data.count_runs import CountRuns
-from hmar.losses.scores import cell_features
+from hmar.losses.scores import cells
 from hmar.models.base import Encoder, TrainingBatch
 
 CPU_CHUNK_BYTES = 2**20
@@ -72,7 +72,7 @@ class CrossEntropy:
             _wide(weights_T) / len(queries_TD),
             batch.count_runs,
             self.rows(len(vectors_VD) * max(vectors_VD.element_size(), 4), gpu_memory(vectors_VD.device)),
-            partial(cell_features, encoder, batch),
+            partial(cells, encoder, batch),
         )
         return loss
 
@@ -96,8 +96,9 @@ def gpu_memory(device: torch.device) -> int | None:
 
 class _Fused(torch.autograd.Function):
     """sum_t w_t ( logsumexp_j l_tj - l_t,target ), l_tj = <h_t, o_j> + <g_t, phi_tj>, with its gradients made in the
-    forward pass; ``features`` gives phi of cells: runs, the positions of the batch, the indices of the runs. In float32
-    at least; under bfloat16 autocast on CUDA the products take bfloat16 and give float32."""
+    forward pass; ``of_cells`` gives phi of cells, and which are left out of the sum, from runs, positions of the batch
+    and indices of the runs. In float32 at least; under bfloat16 autocast on CUDA the products take bfloat16 and give
+    float32."""
 
     @staticmethod
     def forward(
@@ -109,7 +110,7 @@ class _Fused(torch.autograd.Function):
         weights_T: Tensor,
         runs: CountRuns | None,
         rows: int,
-        features: Callable[[CountRuns, Tensor, Tensor], Tensor],
+        of_cells: Callable[[CountRuns, Tensor, Tensor], tuple[Tensor, Tensor | None]],
     ) -> Tensor:
         device = queries_TD.device.type
         narrow = (
@@ -136,12 +137,16 @@ class _Fused(torch.autograd.Function):
                 h, target, weight = h_TD[part], target_T[part], weights_T[part]
                 logits = product(h, o_factor_VD.T)
                 if g_TF is not None and runs is not None:
-                    live, cells = (None, None) if sizes is None else sizes[start // rows]
+                    live, count = (None, None) if sizes is None else sizes[start // rows]
                     near = runs.positions(start, start + len(h), live)
-                    row, run = near.cells(cells)
+                    row, run = near.cells(count)
                     cell = row * len(o_VD) + near.item[run]
-                    phi_PF = features(near, row + start, run).to(h.dtype)
-                    logits.view(-1).index_add_(0, cell, (g_TF[part][row] * phi_PF).sum(-1))
+                    phi_PF, left_out_P = of_cells(near, row + start, run)
+                    phi_PF = phi_PF.to(h.dtype)
+                    added_P = (g_TF[part][row] * phi_PF).sum(-1)
+                    if left_out_P is not None:
+                        added_P = added_P.masked_fill(left_out_P, -torch.inf)
+                    logits.view(-1).index_add_(0, cell, added_P)
                 of_target = logits.gather(1, target[:, None])[:, 0]
                 highest = logits.amax(-1)
                 odds = logits.sub_(highest[:, None]).exp_()

@@ -20,7 +20,8 @@ def positive_scores(encoder: Encoder, queries_TD: Tensor, batch: TrainingBatch) 
 
 
 def negative_scores(encoder: Encoder, queries_TD: Tensor, batch: TrainingBatch) -> Tensor:
-    """s_n of every position's negatives, [T, N]; -inf where a negative that all positions share is the true item."""
+    """s_n of every position's negatives, [T, N]; -inf where a negative that all positions share is the true item, and
+    where the encoder leaves it out."""
     if batch.negatives.ndim == 1:
         return _shared_scores(encoder, queries_TD, batch)
     hbi = batch.negative_hbi if encoder.uses_hbi else None
@@ -34,7 +35,9 @@ def negative_scores(encoder: Encoder, queries_TD: Tensor, batch: TrainingBatch) 
     assert batch.negative_evidence is not None, "an encoder that reads recency needs the batch's evidence"
     weights_TF = _at_least_single(encoder.evidence_weights(queries_TD))
     features_TNF = encoder.features(batch.negative_evidence).to(weights_TF.dtype)
-    return scores_TN + (features_TNF * weights_TF[:, None]).sum(-1)
+    scores_TN = scores_TN + (features_TNF * weights_TF[:, None]).sum(-1)
+    left_out_TN = encoder.left_out(batch.negative_evidence)
+    return scores_TN if left_out_TN is None else scores_TN.masked_fill(left_out_TN, -torch.inf)
 
 
 def positive_weighted(encoder: Encoder, batch: TrainingBatch, losses_T: Tensor) -> Tensor:
@@ -55,9 +58,16 @@ def _shared_scores(encoder: Encoder, queries_TD: Tensor, batch: TrainingBatch) -
     return scores_TN.masked_fill(batch.negatives == batch.next_item[:, None], -torch.inf)
 
 
-def cell_features(encoder: Encoder, batch: TrainingBatch, runs: CountRuns, position: Tensor, run: Tensor) -> Tensor:
-    """phi of the cells (position, run), int64 [P] each, positions being those of the batch; [P, F]."""
-    return encoder.features(runs.evidence(position, run, batch.next_event, batch.next_time))
+def cells(
+    encoder: Encoder, batch: TrainingBatch, runs: CountRuns, position: Tensor, run: Tensor
+) -> tuple[Tensor, Tensor | None]:
+    """phi of the cells (position, run), int64 [P] each, positions being those of the batch, [P, F]; and which of them
+    are left out, bool [P], none of which is a true item."""
+    evidence = runs.evidence(position, run, batch.next_event, batch.next_time)
+    left_out_P = encoder.left_out(evidence) if encoder.uses_recency else None
+    if left_out_P is not None:
+        left_out_P = left_out_P & (runs.item[run] != batch.next_item[position])
+    return encoder.features(evidence), left_out_P
 
 
 def _with_counts(encoder: Encoder, queries_TD: Tensor, batch: TrainingBatch, items: Tensor) -> Tensor:
@@ -73,8 +83,10 @@ def _with_counts(encoder: Encoder, queries_TD: Tensor, batch: TrainingBatch, ite
     drawn = (items[column] == runs.item).nonzero()[:, 0]
     runs, column = runs.select(drawn), column[drawn]
     position, run = runs.cells()
-    features_PF = cell_features(encoder, batch, runs, position, run).to(weights_TF.dtype)
-    added_P = (weights_TF[position] * features_PF).sum(-1)
+    features_PF, left_out_P = cells(encoder, batch, runs, position, run)
+    added_P = (weights_TF[position] * features_PF.to(weights_TF.dtype)).sum(-1)
+    if left_out_P is not None:
+        added_P = added_P.masked_fill(left_out_P, -torch.inf)
     return scores_TU.index_put((position, column[run]), added_P, accumulate=True)
 
 

@@ -234,6 +234,11 @@ class Encoder(Recommender):
         """phi, [..., F], of cells [...]: nothing learned, and zeros where the user never had the item."""
         return evidence.counts
 
+    def left_out(self, evidence: Evidence) -> Tensor | None:
+        """bool [...]: cells whose item no loss compares the true item with, because no ranking offers it; None where
+        there are none. Asked for only where ``uses_recency``."""
+        return None
+
     def auxiliary_loss(self, states_TD: Tensor, batch: TrainingBatch) -> Tensor | None:
         """A further loss term on the states (HMAR's behavior head), already weighted; None where there is none."""
         return None

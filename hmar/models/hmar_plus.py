@@ -20,7 +20,7 @@ Training asks at every position for the next event's behavior at its time; posit
 target weigh ``auxiliary``. Evaluation asks for the target at the moment of asking. Evidence follows one rule for the
 true item and all others, in training and in evaluation, and is point-in-time: an event tells of itself only after it.
 The rule Recent is the special case in which g_t is the same everywhere and falls with e_tj. Where items do not recur,
-evidence is how the model learns that what was used up does not come again: it is in the softmax, and not in rankings.
+what was used up is in no ranking; ``consumed`` says whether evidence has to learn that or training leaves it out, too.
 
 SA is as in :mod:`hmar.models.sasrec`. Evidence is linear in features that hold nothing learned, so a catalog's scores
 are one matrix product and a correction in the cells of the history, which losses and ranking make in place.
@@ -77,6 +77,9 @@ class HMARPlusConfig(Section):
     """Whether the query knows how long ago the newest event was, S."""
     evidence: bool = True
     """Whether the items of a user's past are candidates with evidence (step 6)."""
+    consumed: Literal["learned", "left_out"] = "learned"
+    """Items that the user has used up, where items do not recur: compared with the true item in training, so that
+    evidence learns that they do not come again; or left out there, as they are in rankings."""
     bias: bool = True
     """Whether items have a bias that starts from their popularity (step 5)."""
     auxiliary: float = Field(0.3, ge=0)
@@ -88,6 +91,8 @@ class HMARPlusConfig(Section):
     def _sound(self) -> "HMARPlusConfig":
         if self.d % self.heads:
             raise ValueError(f"d must be a multiple of heads, and {self.d} is not one of {self.heads}")
+        if self.consumed == "left_out" and not self.evidence:
+            raise ValueError("consumed: left_out needs evidence, which knows what was used up; set evidence")
         if self.now and not self.asked:
             raise ValueError("now: the query has no place for it without asked; set asked, or leave now out")
         return self
@@ -99,6 +104,7 @@ class HMARPlus(Encoder):
     Config = HMARPlusConfig
     config: HMARPlusConfig
     weights: Tensor
+    consuming: Tensor
     age_edges: Tensor
     event_edges: Tensor
 
@@ -109,6 +115,7 @@ class HMARPlus(Encoder):
         weights = torch.full((behaviors,), config.auxiliary)
         weights[vocabulary.target] = 1.0
         self.register_buffer("weights", weights, persistent=False)
+        self.register_buffer("consuming", torch.tensor(vocabulary.consuming), persistent=False)
         self.register_buffer("age_edges", torch.tensor(AGES) * 1_000_000, persistent=False)
         self.register_buffer("event_edges", 2 ** torch.arange(1, EVENT_BUCKETS), persistent=False)
 
@@ -199,6 +206,11 @@ class HMARPlus(Encoder):
             phi.scatter_(-1, place + value[..., None], had)
             place += size
         return phi
+
+    def left_out(self, evidence: Evidence) -> Tensor | None:
+        if self.config.consumed == "learned" or self.vocabulary.repeats:
+            return None
+        return ((evidence.counts > 0) & self.consuming).any(-1)
 
     def position_weights(self, batch: TrainingBatch) -> Tensor | None:
         return self.weights[batch.next_behavior]

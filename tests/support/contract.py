@@ -34,6 +34,7 @@ CONFIGS: dict[str, dict[str, dict[str, Any]]] = {
     "hmar_plus": {
         "default": _PLUS,
         "gated": {**_PLUS, "block": "gated", "heads": 4, "behavior_encoder": True, "now": True},
+        "left-out": {**_PLUS, "consumed": "left_out"},
         "no-evidence": {**_PLUS, "evidence": False},
         "no-question": {**_PLUS, "asked": False, "gaps": False, "bias": False},
         "items-only": {

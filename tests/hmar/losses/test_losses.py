@@ -37,6 +37,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "hmar-target": ("hmar", {"d": 6, "behaviors": "target"}),
     "hmar-no-hbi": ("hmar", {"d": 6, "hbi": "none"}),
     "plus": ("hmar_plus", {"d": 6, "now": True}),
+    "plus-left-out": ("hmar_plus", {"d": 6, "consumed": "left_out"}),
     "plus-no-evidence": ("hmar_plus", {"d": 6, "evidence": False, "auxiliary": 2.0}),
 }
 WAYS = [
@@ -127,6 +128,47 @@ def test_cross_entropy_is_its_definition(store: Snapshot, which: str, chunk_mb: 
         true = int(batch.next_item[t])
         others = [score for item, score in enumerate(scores) if item != true]
         total = total + oracle.cross_entropy(scores[true], others, 1.0 if weights is None else float(weights[t]))
+    assert_equal(model, loss, total / len(states))
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
+    """Items do not recur: one that was bought is in no ranking. (Here it does all the same, which has to be borne.)"""
+    users = random_users(10, 11, 3, 14, seed=3)
+    return write_snapshot(tmp_path_factory.mktemp("films") / "snapshot", users, items=11, repeats=False)
+
+
+@pytest.mark.parametrize(("name", "source", "per"), [*WAYS, ("cross_entropy", "unseen", "position")])
+def test_what_is_used_up_is_in_no_loss(films: Snapshot, name: str, source: str, per: str) -> None:
+    every = list(range(films.n_items))
+    drawn = 0 if name == "cross_entropy" else 6
+    model, batch = case(films, "plus-left-out", negatives=drawn, negatives_from=source, negatives_per=per)
+    loss = loss_function(name)(model, queries(model, batch), batch)
+    states, weights = model.encode(batch.histories), model.position_weights(batch)
+    assert weights is not None
+    total, left_out, borne = torch.zeros((), dtype=torch.float64), 0, 0
+    for t, event in enumerate(oracle.asked_events(films, batch, None, L)):
+        true, weight = int(batch.next_item[t]), float(weights[t])
+        first = films.offsets[int((films.offsets[1:] <= event).sum())]
+        used = {int(films.item[row]) for row in range(first, event) if films.consuming[films.behavior[row]]}
+        items = torch.broadcast_to(batch.negatives, (len(states), drawn))[t].tolist() if drawn else every
+        gone = [item for item in items if item == true or item in used]
+        others = [item for item in items if item not in gone]
+        left_out += len(gone) - gone.count(true)
+        borne += true in used
+        positive = oracle.score(model, films, states[t], event, true)
+        scores = [oracle.score(model, films, states[t], event, item) for item in others]
+        if name == "cross_entropy":
+            total = total + oracle.cross_entropy(positive, scores, weight)
+            continue
+        log_q = oracle.log_q(films, None, source, true if per == "position" else None)
+        more = {"t": 0.75, "items": films.n_items} if name == "gbce" else {}
+        define: Callable[..., Tensor] = getattr(oracle, name)
+        total = total + define(
+            positive, scores, [float(np.float32(log_q[i])) for i in (*others, *gone)], weight, **more
+        )
+    assert (left_out > 0) == (source != "unseen" or name == "cross_entropy")
+    assert borne > 0
     assert_equal(model, loss, total / len(states))
 
 

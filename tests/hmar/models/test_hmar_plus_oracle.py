@@ -195,5 +195,7 @@ def test_settings_that_contradict_each_other_are_refused() -> None:
     kind = model_class("hmar_plus")
     with pytest.raises(SettingsError, match="now: the query has no place for it without asked"):
         kind.Config.parse({"asked": False, "now": True})
+    with pytest.raises(SettingsError, match="consumed: left_out needs evidence"):
+        kind.Config.parse({"evidence": False, "consumed": "left_out"})
     with pytest.raises(SettingsError, match="d must be a multiple of heads"):
         kind.Config.parse({"d": 9, "heads": 2})
