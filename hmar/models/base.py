@@ -274,7 +274,7 @@ class Encoder(Recommender):
             row, place = found_BN.nonzero(as_tuple=True)
             evidence = seen.at(index_BN[row, place]).evidence(histories.now)
             added_P = (self.evidence_weights(queries_BD)[row] * self.features(evidence)).sum(-1)
-            scores_BN = scores_BN.index_put((row, place), added_P, accumulate=True)
+            scores_BN = scores_BN.index_put((row, place), added_P.to(scores_BN.dtype), accumulate=True)
         return self._or_popularity(histories, scores_BN, self.popularity[items])
 
     def score_all(self, histories: Histories, seen: CandidateCounts) -> Tensor:
