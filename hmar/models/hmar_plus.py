@@ -3,7 +3,7 @@
 A user's events are (v_t, b_t, tau_t), t = 1..n, of B behaviors; E the item table, P learned positions, N blocks. The
 question at t is about an item j, a behavior b and a moment tau; c_tj in N^B counts what the user has done with j in
 events 1..t (HMAR's historical behavior indicator), of which e_tj events ago the last was, a behavior l_tj, at the time
-tau - a_tj; age(.) is the bucket of a span of time. A, D, Q, S, step 2, the gate, the bias and the evidence are switches.
+tau - a_tj; age(.) is the bucket of a span of time. A, D, Q, S, step 2, the gate, the bias and evidence are switches.
 
 1. Input      x_t = Drop( sqrt(d) E[v_t] + P_t + A[b_t] + D[age(tau_t - tau_{t-1})] ), D's last row for a first event
 2. Behaviors  x = x + BE(x): HMAR's behavior encoders, causal attention among events of one behavior (off by default)
