@@ -9,15 +9,19 @@ order with 8 (and some 50 per user and window while windows are cut or sorted by
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from hmar.data.count_runs import count_runs
-from hmar.data.counting import PriorCounts
+from hmar.data.counting import Past, PriorCounts
+from hmar.data.evidence import Evidence, evidence
 from hmar.data.histories import Histories, spans
+from hmar.data.moving import each_tensor
 from hmar.data.negatives import NegativeSampler, NegativesFrom, NegativesPer, WholeBatch
 from hmar.data.order import Batches, Batching, Order
 from hmar.data.published import PublishedContext
@@ -53,6 +57,7 @@ class TrainingData:
         negatives_from: NegativesFrom = "unseen",
         negatives_per: NegativesPer = "position",
         counts: bool = True,
+        recency: bool = False,
         seed: int = 0,
         behaviors: Sequence[str] | None = None,
         prior: PriorCounts | None = None,
@@ -72,6 +77,9 @@ class TrainingData:
                 ranking, where it belongs for a model that has learned nothing about it.
             counts: whether the model reads counts: ``negative_hbi`` where every position has negatives of its own, and
                 ``count_runs`` where it has not. Without, batches are made faster and have neither.
+            recency: whether the model reads :class:`hmar.data.evidence.Evidence`: ``next_evidence`` where the loss
+                samples, ``negative_evidence`` where every position has negatives of its own, and ``count_runs`` that
+                know their events where it has not.
             behaviors: the events that the model reads and predicts; None means all.
             prior: the snapshot's counts index, to share one.
             published: counts and labels as HMAR's published code has them, in place of point-in-time ones.
@@ -88,7 +96,7 @@ class TrainingData:
         if batch_tokens is not None and batch_tokens < 2 * max_length:
             raise SettingsError(f"batch_tokens: {batch_tokens} is less than twice max_length ({max_length}); raise it")
         self.snapshot, self.split = snapshot, split
-        self.negatives, self.seed, self.counts = negatives, seed, counts
+        self.negatives, self.seed, self.counts, self.recency = negatives, seed, counts, recency
         self.prior = prior or PriorCounts(snapshot)
         self.published = published
         self.sampler = NegativeSampler(
@@ -205,12 +213,35 @@ class TrainingData:
             user=torch.from_numpy(users),
             negative_log_q=torch.from_numpy(log_q),
             count_runs=(
-                count_runs(snapshot, users, offsets, rows[following])
-                if self.counts and (negatives.ndim == 1 or self.negatives == 0)
+                count_runs(snapshot, users, offsets, rows[following], self.recency)
+                if (self.counts or self.recency) and (negatives.ndim == 1 or self.negatives == 0)
                 else None
             ),
         )
+        if self.recency:
+            batch = self._with_recency(batch, past, row, rows[following])
         return batch if self.published is None else self.published.training(batch, past, snapshot.offsets[users + 1])
+
+    def _with_recency(
+        self, batch: TrainingBatch, past: Past, row: NDArray[np.int64], following: NDArray[np.int64]
+    ) -> TrainingBatch:
+        """The batch with what is known of its candidates just before the events ``following``, int64 [T]."""
+        time = self.snapshot.time[following]
+
+        def of(items: Tensor) -> Evidence:
+            each = items.numel() // max(len(items), 1)
+            rows, end, now = (np.repeat(x, each) for x in (row, following, time))
+            cells = evidence(self.snapshot, past.last(rows, items.numpy().reshape(-1), end), end, now)
+            return each_tensor(cells, lambda x: x.reshape(*items.shape, *x.shape[1:]))
+
+        sampled, own = self.negatives > 0, self.negatives > 0 and batch.negatives.ndim == 2
+        return replace(
+            batch,
+            next_event=torch.from_numpy(following),
+            next_time=torch.from_numpy(time),
+            next_evidence=of(batch.next_item) if sampled else None,
+            negative_evidence=of(batch.negatives) if own else None,
+        )
 
 
 def _share(positions: NDArray[np.int32], rank: int, size: int) -> tuple[int, int]:

@@ -13,8 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hmar.data.evidence import Evidence
 from hmar.data.histories import spans
-from hmar.data.moving import moved
+from hmar.data.moving import each_tensor, moved
 from hmar.data.snapshot import Snapshot
 
 
@@ -25,19 +26,24 @@ class CountRuns:
     Attributes:
         item: int64 [G]. counts: float32 [G, R]. first, stop: int64 [G], packed positions. No two runs have an item and
         a position in common.
+        behavior, time, event: int64 [G], of the event with which the run begins: its microseconds, and its row of the
+            event table. None where nobody reads them.
     """
 
     item: Tensor
     counts: Tensor
     first: Tensor
     stop: Tensor
+    behavior: Tensor | None = None
+    time: Tensor | None = None
+    event: Tensor | None = None
 
     def to(self, device: torch.device) -> "CountRuns":
         return moved(self, device)
 
     def select(self, chosen: Tensor) -> "CountRuns":
         """The runs with these indices, int64."""
-        return CountRuns(*(getattr(self, name)[chosen] for name in self.__dataclass_fields__))
+        return each_tensor(self, lambda column: column[chosen])
 
     def positions(self, start: int, stop: int, live_runs: int | None = None) -> "CountRuns":
         """What there is of them at the positions start : stop, counted from ``start``; from ``live_runs``, how many
@@ -60,15 +66,38 @@ class CountRuns:
         before = lengths.cumsum(0) - lengths
         return torch.arange(len(run), device=run.device) + (self.first - before)[run], run
 
+    def evidence(self, position: Tensor, run: Tensor, next_event: Tensor | None, next_time: Tensor | None) -> Evidence:
+        """What the cells (position, run), int64 [P] each, say; of the counts alone where that is all the runs know.
+
+        Args:
+            next_event, next_time: int64 [T], row of the event table and microseconds of the event that each position
+                predicts.
+        """
+        if self.behavior is None or self.time is None or self.event is None:
+            return Evidence(self.counts[run])
+        assert next_event is not None, "recency needs to know which event is predicted"
+        assert next_time is not None, "recency needs to know when it is"
+        return Evidence(
+            counts=self.counts[run],
+            behavior=self.behavior[run],
+            events=next_event[position] - self.event[run],
+            age=next_time[position] - self.time[run],
+        )
+
 
 def count_runs(
-    snapshot: Snapshot, users: NDArray[np.int64], offsets: NDArray[np.int64], following: NDArray[np.int64]
+    snapshot: Snapshot,
+    users: NDArray[np.int64],
+    offsets: NDArray[np.int64],
+    following: NDArray[np.int64],
+    recency: bool = False,
 ) -> CountRuns:
     """The runs of a batch.
 
     Args:
         users: dense ids [B]. offsets: int64 [B+1], the positions of row b are offsets[b] : offsets[b+1], at least one.
         following: int64 [T], the row of the event table that each position predicts, increasing within a row.
+        recency: whether the runs know the event that they begin with.
     """
     events, bounds = spans(snapshot.offsets[users], following[offsets[1:] - 1])
     row = np.repeat(np.arange(len(users)), np.diff(bounds))
@@ -83,9 +112,17 @@ def count_runs(
     first = np.searchsorted(asked, row * stride + events, side="right")
     stop = np.searchsorted(asked, row * stride + again, side="right")
     live = first < stop
-    return CountRuns(
+    runs = CountRuns(
         item=torch.from_numpy(item[live]),
         counts=torch.from_numpy(snapshot.hbi[events[live]].astype(np.float32)),
         first=torch.from_numpy(first[live]),
         stop=torch.from_numpy(stop[live]),
+    )
+    if not recency:
+        return runs
+    return replace(
+        runs,
+        behavior=torch.from_numpy(snapshot.behavior[events[live]].astype(np.int64)),
+        time=torch.from_numpy(snapshot.time[events[live]]),
+        event=torch.from_numpy(events[live]),
     )

@@ -97,14 +97,24 @@ class Past:
             row: indices into the users [N]. item: dense ids [N]. end: rows of the event table [N].
         """
         counts = np.zeros((len(row), len(self._snapshot.behaviors)), np.uint16)
+        event = self.last(row, item, end)
+        found = np.flatnonzero(event >= 0)
+        counts[found] = self._snapshot.hbi[event[found]]
+        return counts
+
+    def last(self, row: NDArray[np.integer], item: NDArray[np.integer], end: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The last event of row[n]'s user with item[n] before ``end[n]``, int64 [N], -1 where there is none.
+
+        Args:
+            as of :meth:`lookup`. Events are rows of the event table.
+        """
         if len(row) == 0 or len(self._keys) == 0:
-            return counts
+            return np.full(len(row), -1, np.int64)
         lowest, first = self._key(row, item), self._first[row]
         before = np.searchsorted(self._keys, lowest + (end - first)) - 1
         last = self._keys[before.clip(min=0)]
-        found = np.flatnonzero((before >= 0) & (last >= lowest))
-        counts[found] = self._snapshot.hbi[first[found] + last[found] - lowest[found]]
-        return counts
+        event: NDArray[np.int64] = np.where((before >= 0) & (last >= lowest), first + last - lowest, -1)
+        return event
 
     def distinct(self, end: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
         """The distinct items of the histories up to ``end``, rows of the event table [B], each with its last event.
@@ -134,10 +144,14 @@ class PriorCounts:
         return Past(self.snapshot, user)
 
     def history_items(self, user: NDArray[np.integer], end: NDArray[np.int64]) -> CandidateCounts:
-        """What the model needs to know of B whole histories offsets[user] : end: each (row, item) once, with counts."""
+        """What the model needs to know of B whole histories offsets[user] : end: each (row, item) once, with counts
+        and the last event."""
         row, item, event = self.of(user).distinct(end)
         return CandidateCounts(
             row=torch.from_numpy(row),
             item=torch.from_numpy(item),
             counts=torch.from_numpy(self.snapshot.hbi[event].astype(np.float32)),
+            behavior=torch.from_numpy(self.snapshot.behavior[event].astype(np.int64)),
+            events=torch.from_numpy(end[row] - event),
+            time=torch.from_numpy(self.snapshot.time[event]),
         )

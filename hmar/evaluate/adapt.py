@@ -64,11 +64,11 @@ class Adapted(Recommender):
 
     def score(self, histories: Histories, seen: CandidateCounts, items: Tensor) -> Tensor:
         old = self.old_item[items]
-        scores = self.model.score(self._histories(histories), self._counts(seen), old.clamp(min=0))
+        scores = self.model.score(self._histories(histories), self._counts(seen, histories), old.clamp(min=0))
         return scores.masked_fill(old < 0, -torch.inf)
 
     def score_all(self, histories: Histories, seen: CandidateCounts) -> Tensor:
-        old_scores = self.model.score_all(self._histories(histories), self._counts(seen))
+        old_scores = self.model.score_all(self._histories(histories), self._counts(seen, histories))
         scores = old_scores.new_full((len(histories), self.vocabulary.items), -torch.inf)
         scores[:, self.known] = old_scores[:, self.old_item[self.known]]
         return scores
@@ -86,10 +86,21 @@ class Adapted(Recommender):
             offsets=torch.cat([histories.offsets[:1], lengths.cumsum(0)]),
         )
 
-    def _counts(self, seen: CandidateCounts) -> CandidateCounts:
+    def _counts(self, seen: CandidateCounts, histories: Histories) -> CandidateCounts:
         old = self.old_item[seen.item]
-        kept = old >= 0
-        return CandidateCounts(row=seen.row[kept], item=old[kept], counts=seen.counts[kept])
+        kept = seen.at((old >= 0).nonzero()[:, 0])
+        kept = replace(kept, item=old[old >= 0])
+        return kept if kept.events is None else replace(kept, events=kept.events - self._dropped(kept, histories))
+
+    def _dropped(self, seen: CandidateCounts, histories: Histories) -> Tensor:
+        """How many events of unknown items each row had since its last event with the item, int64 [P]; those before
+        the events that are read are not known, and not counted."""
+        assert seen.events is not None
+        unknown_T = (self.old_item[histories.item] < 0).long()
+        before = torch.nn.functional.pad(unknown_T.cumsum(0), (1, 0))
+        stop = histories.offsets[seen.row + 1]
+        start = stop - torch.minimum(seen.events - 1, histories.lengths[seen.row])
+        return before[stop] - before[start]
 
 
 def _text(value: str | tuple[str, ...]) -> str:

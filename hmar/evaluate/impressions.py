@@ -81,7 +81,7 @@ def judge_impressions(
     impressions = snapshot.impressions(split, part)
     prior = prior or PriorCounts(snapshot)
     device = model.popularity.device
-    counted = bool(getattr(model, "uses_hbi", True))
+    counted = bool(getattr(model, "uses_counts", True))
     nothing = torch.zeros(0, dtype=torch.int64)
     no_counts = CandidateCounts(nothing, nothing, torch.zeros(0, len(snapshot.behaviors))).to(device)
     widths = np.diff(impressions.offsets)

@@ -1,9 +1,9 @@
 """The registry of losses: one choice per run. Encoders have theirs and rankers have theirs.
 
-Positions t = 1..T of a batch, each with a state h_t, its true next item + with weight w_t (the encoder's
-``position_weights``, HMAR's alpha; 1 elsewhere) and, where the loss samples, negatives n = 1..N; s_j = <h_t, o_tj> is
-the score of item j, its vector made by the one rule of :class:`hmar.models.base.Encoder`, and sigma the logistic
-function. Every loss is a mean over positions, so batches may be cut into parts of any size.
+Positions t = 1..T of a batch, each with a query q_t, its true next item + with weight w_t (the encoder's
+``position_weights``, HMAR's alpha; 1 elsewhere) and, where the loss samples, negatives n = 1..N; s_j is the score of
+item j, made by the one rule of :class:`hmar.models.base.Encoder`, and sigma the logistic function. Every loss is a mean
+over positions, so batches may be cut into parts of any size.
 
 Rankers compare logits of candidates with labels (:class:`hmar.models.ranker.RankerLoss`), in the mean over candidates.
 """
@@ -38,7 +38,7 @@ class Loss(Protocol):
     uses_negatives: bool
     """Whether it reads ``batch.negatives``; if not, they need not be drawn, and every item is scored."""
 
-    def __call__(self, encoder: Encoder, states_TD: Tensor, batch: TrainingBatch) -> Tensor:
+    def __call__(self, encoder: Encoder, queries_TD: Tensor, batch: TrainingBatch) -> Tensor:
         """A scalar, the mean over positions, each positive term weighted by ``encoder.position_weights``."""
         ...
 
@@ -64,6 +64,6 @@ def total_loss(model: Encoder | Ranker, loss: Loss | RankerLoss, batch: Training
 
 def _encoder_loss(encoder: Encoder, loss: Loss, batch: TrainingBatch) -> Tensor:
     states_TD = encoder.encode(batch.histories)
-    total = loss(encoder, states_TD, batch)
+    total = loss(encoder, encoder.training_queries(states_TD, batch), batch)
     auxiliary = encoder.auxiliary_loss(states_TD, batch)
     return total if auxiliary is None else total + auxiliary

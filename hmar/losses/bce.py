@@ -12,6 +12,6 @@ class BCE:
 
     uses_negatives = True
 
-    def __call__(self, encoder: Encoder, states_TD: Tensor, batch: TrainingBatch) -> Tensor:
-        losses_T = positive_weighted(encoder, batch, softplus(-positive_scores(encoder, states_TD, batch)))
-        return (losses_T + softplus(negative_scores(encoder, states_TD, batch)).sum(-1)).mean()
+    def __call__(self, encoder: Encoder, queries_TD: Tensor, batch: TrainingBatch) -> Tensor:
+        losses_T = positive_weighted(encoder, batch, softplus(-positive_scores(encoder, queries_TD, batch)))
+        return (losses_T + softplus(negative_scores(encoder, queries_TD, batch)).sum(-1)).mean()

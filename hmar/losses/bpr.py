@@ -17,6 +17,6 @@ class BPR:
 
     uses_negatives = True
 
-    def __call__(self, encoder: Encoder, states_TD: Tensor, batch: TrainingBatch) -> Tensor:
-        gap_TN = negative_scores(encoder, states_TD, batch) - positive_scores(encoder, states_TD, batch)[:, None]
+    def __call__(self, encoder: Encoder, queries_TD: Tensor, batch: TrainingBatch) -> Tensor:
+        gap_TN = negative_scores(encoder, queries_TD, batch) - positive_scores(encoder, queries_TD, batch)[:, None]
         return positive_weighted(encoder, batch, softplus(gap_TN).mean(-1)).mean()

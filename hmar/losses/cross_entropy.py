@@ -9,10 +9,12 @@ asked behavior's one included), the score of item j at position t is
     <h_t, o_j(c_tj + 1_b)> = <h_t, o_j(0)> + <C h_t, c_tj> + <C h_t, 1_b>
 
 The first term is the dense product, the second is zero except for the items of the user's own history, which are
-corrected in place, and the third is the same for all items, so that the softmax does not see it.
+corrected in place, and the third is the same for all items, so that the softmax does not see it. Where evidence adds
+<g_t, phi_tj> to the score (:class:`hmar.models.base.Encoder`), that is the second term, and there is no third.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,6 +22,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from hmar.data.count_runs import CountRuns
+from hmar.losses.scores import cells
 from hmar.models.base import Encoder, TrainingBatch
 
 CPU_CHUNK_BYTES = 2**20
@@ -49,25 +52,27 @@ class CrossEntropy:
         """
         self.chunk_mb = chunk_mb
 
-    def __call__(self, encoder: Encoder, states_TD: Tensor, batch: TrainingBatch) -> Tensor:
-        catalog = torch.arange(encoder.vocabulary.items, device=states_TD.device)
+    def __call__(self, encoder: Encoder, queries_TD: Tensor, batch: TrainingBatch) -> Tensor:
+        catalog = torch.arange(encoder.vocabulary.items, device=queries_TD.device)
         weights_T = encoder.position_weights(batch)
         if weights_T is None:
-            weights_T = states_TD.new_ones(len(states_TD))
-        never_R = per_count_TR = None
+            weights_T = queries_TD.new_ones(len(queries_TD))
+        never_R = evidence_TF = None
         if encoder.uses_hbi:
+            never_R = queries_TD.new_zeros(1, len(encoder.vocabulary.behaviors))
+        if encoder.uses_counts:
             assert batch.count_runs is not None, "an encoder that uses counts needs the batch's count runs"
-            never_R = states_TD.new_zeros(1, len(encoder.vocabulary.behaviors))
-            per_count_TR = states_TD @ encoder.count_vectors().T
+            evidence_TF = encoder.evidence_weights(queries_TD)
         vectors_VD = encoder.item_vectors(catalog, never_R)
         loss: Tensor = _fused(
-            states_TD,
+            queries_TD,
             vectors_VD,
-            per_count_TR,
+            evidence_TF,
             batch.next_item,
-            _wide(weights_T) / len(states_TD),
+            _wide(weights_T) / len(queries_TD),
             batch.count_runs,
             self.rows(len(vectors_VD) * max(vectors_VD.element_size(), 4), gpu_memory(vectors_VD.device)),
+            partial(cells, encoder, batch),
         )
         return loss
 
@@ -90,50 +95,58 @@ def gpu_memory(device: torch.device) -> int | None:
 
 
 class _Fused(torch.autograd.Function):
-    """sum_t w_t ( logsumexp_j l_tj - l_t,target ), l_tj = <h_t, o_j> + <g_t, c_tj>, with its gradients made in the
-    forward pass. In float32 at least; under bfloat16 autocast on CUDA the products take bfloat16 and give float32."""
+    """sum_t w_t ( logsumexp_j l_tj - l_t,target ), l_tj = <h_t, o_j> + <g_t, phi_tj>, with its gradients made in the
+    forward pass; ``of_cells`` gives phi of cells, and which are left out of the sum, from runs, positions of the batch
+    and indices of the runs. In float32 at least; under bfloat16 autocast on CUDA the products take bfloat16 and give
+    float32."""
 
     @staticmethod
     def forward(
         ctx: Any,
-        states_TD: Tensor,
+        queries_TD: Tensor,
         vectors_VD: Tensor,
-        per_count_TR: Tensor | None,
+        evidence_TF: Tensor | None,
         target_T: Tensor,
         weights_T: Tensor,
         runs: CountRuns | None,
         rows: int,
+        of_cells: Callable[[CountRuns, Tensor, Tensor], tuple[Tensor, Tensor | None]],
     ) -> Tensor:
-        device = states_TD.device.type
+        device = queries_TD.device.type
         narrow = (
             device == "cuda"
             and torch.is_autocast_enabled(device)
             and torch.get_autocast_dtype(device) == torch.bfloat16
         )
         wanted = any(ctx.needs_input_grad[:3])
-        ctx.dtypes = [None if x is None else x.dtype for x in (states_TD, vectors_VD, per_count_TR)]
+        ctx.dtypes = [None if x is None else x.dtype for x in (queries_TD, vectors_VD, evidence_TF)]
         with torch.autocast(device, enabled=False):
-            h_TD, o_VD = _wide(states_TD), _wide(vectors_VD)
-            g_TR = None if per_count_TR is None else _wide(per_count_TR)
+            h_TD, o_VD = _wide(queries_TD), _wide(vectors_VD)
+            g_TF = None if evidence_TF is None else _wide(evidence_TF)
             weights_T = weights_T.to(h_TD.dtype)
             product = _narrow_product if narrow else torch.mm
             o_factor_VD = o_VD.bfloat16() if narrow else o_VD
             total = h_TD.new_zeros(())
             grad_h_TD = torch.empty_like(h_TD) if wanted else None
             grad_o_VD = torch.zeros_like(o_VD) if wanted else None
-            grad_g_TR = None if g_TR is None or not wanted else torch.zeros_like(g_TR)
+            grad_g_TF = None if g_TF is None or not wanted else torch.zeros_like(g_TF)
             # Known ahead, because a GPU would be waited for in every chunk.
-            sizes = runs.sizes(len(h_TD), rows) if g_TR is not None and runs is not None and h_TD.is_cuda else None
+            sizes = runs.sizes(len(h_TD), rows) if g_TF is not None and runs is not None and h_TD.is_cuda else None
             for start in range(0, len(h_TD), rows):
                 part = slice(start, start + rows)
                 h, target, weight = h_TD[part], target_T[part], weights_T[part]
                 logits = product(h, o_factor_VD.T)
-                if g_TR is not None and runs is not None:
-                    live, cells = (None, None) if sizes is None else sizes[start // rows]
+                if g_TF is not None and runs is not None:
+                    live, count = (None, None) if sizes is None else sizes[start // rows]
                     near = runs.positions(start, start + len(h), live)
-                    row, run = near.cells(cells)
-                    cell, counts = row * len(o_VD) + near.item[run], near.counts[run].to(h.dtype)
-                    logits.view(-1).index_add_(0, cell, (g_TR[part][row] * counts).sum(-1))
+                    row, run = near.cells(count)
+                    cell = row * len(o_VD) + near.item[run]
+                    phi_PF, left_out_P = of_cells(near, row + start, run)
+                    phi_PF = phi_PF.to(h.dtype)
+                    added_P = (g_TF[part][row] * phi_PF).sum(-1)
+                    if left_out_P is not None:
+                        added_P = added_P.masked_fill(left_out_P, -torch.inf)
+                    logits.view(-1).index_add_(0, cell, added_P)
                 of_target = logits.gather(1, target[:, None])[:, 0]
                 highest = logits.amax(-1)
                 odds = logits.sub_(highest[:, None]).exp_()
@@ -147,10 +160,10 @@ class _Fused(torch.autograd.Function):
                 grad_h_TD[part] = product(odds_factor, o_factor_VD) * scale[:, None] - weight[:, None] * o_VD[target]
                 _add_product(grad_o_VD, odds_factor.T, h * scale[:, None], narrow)
                 grad_o_VD.index_add_(0, target, h * weight[:, None], alpha=-1)
-                if grad_g_TR is not None:
+                if grad_g_TF is not None:
                     here = odds.view(-1)[cell] * scale[row] - weight[row] * (near.item[run] == target[row])
-                    grad_g_TR[part].index_add_(0, row, here[:, None] * counts)
-        ctx.save_for_backward(grad_h_TD, grad_o_VD, grad_g_TR)
+                    grad_g_TF[part].index_add_(0, row, here[:, None] * phi_PF)
+        ctx.save_for_backward(grad_h_TD, grad_o_VD, grad_g_TF)
         return total
 
     @staticmethod
@@ -158,7 +171,7 @@ class _Fused(torch.autograd.Function):
     def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor | None, ...]:
         (scale,) = outputs
         made = zip(ctx.saved_tensors, ctx.dtypes, strict=True)
-        return (*(None if gradient is None else (scale * gradient).to(dtype) for gradient, dtype in made), *[None] * 4)
+        return (*(None if gradient is None else (scale * gradient).to(dtype) for gradient, dtype in made), *[None] * 5)
 
 
 _fused: Callable[..., Any] = _Fused.apply

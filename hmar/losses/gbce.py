@@ -32,8 +32,8 @@ class GBCE:
         alpha = min(1.0, negatives / (items - 1))
         return 1 - self.t * (1 - alpha)
 
-    def __call__(self, encoder: Encoder, states_TD: Tensor, batch: TrainingBatch) -> Tensor:
+    def __call__(self, encoder: Encoder, queries_TD: Tensor, batch: TrainingBatch) -> Tensor:
         drawn = batch.negatives.shape[-1]
         beta = self.beta(drawn, encoder.vocabulary.items)
-        losses_T = positive_weighted(encoder, batch, beta * softplus(-positive_scores(encoder, states_TD, batch)))
-        return (losses_T + softplus(negative_scores(encoder, states_TD, batch)).sum(-1)).mean() / (drawn + 1)
+        losses_T = positive_weighted(encoder, batch, beta * softplus(-positive_scores(encoder, queries_TD, batch)))
+        return (losses_T + softplus(negative_scores(encoder, queries_TD, batch)).sum(-1)).mean() / (drawn + 1)

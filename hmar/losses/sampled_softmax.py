@@ -25,10 +25,10 @@ class SampledSoftmax:
 
     uses_negatives = True
 
-    def __call__(self, encoder: Encoder, states_TD: Tensor, batch: TrainingBatch) -> Tensor:
-        positive_T = positive_scores(encoder, states_TD, batch)
+    def __call__(self, encoder: Encoder, queries_TD: Tensor, batch: TrainingBatch) -> Tensor:
+        positive_T = positive_scores(encoder, queries_TD, batch)
         assert batch.negative_log_q is not None, "the correction needs the batch's log q"
         log_expected = batch.negative_log_q + math.log(batch.negatives.shape[-1])
-        corrected_TN = negative_scores(encoder, states_TD, batch) - log_expected
+        corrected_TN = negative_scores(encoder, queries_TD, batch) - log_expected
         log_z_T = torch.cat([positive_T[:, None], corrected_TN], dim=1).logsumexp(1)
         return positive_weighted(encoder, batch, log_z_T - positive_T).mean()

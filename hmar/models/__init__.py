@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 MODELS: dict[str, str] = {
     "hmar": "HMAR",
+    "hmar_plus": "HMARPlus",
     "sasrec": "SASRec",
     "din": "DIN",
     "popularity": "Popularity",

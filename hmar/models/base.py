@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from hmar.data.count_runs import CountRuns
+from hmar.data.evidence import Evidence
 from hmar.data.histories import Histories
-from hmar.data.moving import moved
+from hmar.data.moving import each_tensor, moved
 from hmar.data.snapshot import Snapshot
 from hmar.models.catalog import Catalog, ScoredCatalog, VectorCatalog
 from hmar.settings import Section
@@ -55,11 +56,25 @@ class CandidateCounts:
     Attributes:
         row: int64 [P]. item: int64 [P]. counts: float32 [P, R], events of the row with the item before its now, over
             the *whole* history, not only the last L events that a model reads.
+        behavior, events, time: int64 [P], of the last of these events: what was done, how many events of the row ago
+            (1: it is the row's last), and when, microseconds. None where nobody reads them.
     """
 
     row: Tensor
     item: Tensor
     counts: Tensor
+    behavior: Tensor | None = None
+    events: Tensor | None = None
+    time: Tensor | None = None
+
+    def at(self, index: Tensor) -> "CandidateCounts":
+        """The cells with these indices, int64."""
+        return each_tensor(self, lambda column: column[index])
+
+    def evidence(self, now: Tensor) -> Evidence:
+        """What the cells say when the rows are asked at ``now``, int64 [B], microseconds."""
+        age = None if self.time is None else now[self.row] - self.time
+        return Evidence(self.counts, self.behavior, self.events, age)
 
     def to(self, device: torch.device) -> "CandidateCounts":
         return moved(self, device)
@@ -139,6 +154,9 @@ class TrainingBatch:
         negative_log_q: float32, of the negatives' shape: the log of the probability with which each was drawn.
         count_runs: the counts of all items at every position, for losses that score the same items everywhere.
         behavior_label: int64 [T], the behavior that a behavior head is to name; None means next_behavior.
+        next_event, next_time: int64 [T], of the event that is predicted: its row of the event table and its
+            microseconds, for encoders that read recency; so are the next two.
+        next_evidence: [T], of the true item just before. negative_evidence: [T, N], of negatives of a position's own.
     """
 
     histories: Histories
@@ -151,21 +169,34 @@ class TrainingBatch:
     negative_log_q: Tensor | None = None
     count_runs: CountRuns | None = None
     behavior_label: Tensor | None = None
+    next_event: Tensor | None = None
+    next_time: Tensor | None = None
+    next_evidence: Evidence | None = None
+    negative_evidence: Evidence | None = None
 
     def to(self, device: torch.device) -> "TrainingBatch":
         return moved(self, device)
 
 
 class Encoder(Recommender):
-    """h_t per token, o_j per item, score <h_t, o_j>.
+    """A state h_t per token, from it and the behavior asked about a query q_t, and a vector o_j per item; the score is
+    <q_t, o_j>, to which the user's past with the item adds <g_t, phi_tj>, weights g_t made from the query and fixed
+    features phi_tj.
 
-    A candidate's HBI follows one rule for every item, in training and in evaluation: the row's counts with the item
-    so far, plus one for the behavior that is asked for.
+    That past follows one rule for every item, in training and in evaluation: the row's events with the item before the
+    moment of asking. As HBI, counts that enter the item's vector, it is those plus one for the behavior asked for.
     """
 
     family = "encoder"
     uses_hbi: bool = False
     """Whether an item's vector depends on its counts; if not, ``hbi`` is None in :meth:`item_vectors`."""
+    uses_recency: bool = False
+    """Whether a score depends on what the user did last with the item, and when: :meth:`features` of the evidence."""
+
+    @property
+    def uses_counts(self) -> bool:
+        """Whether the items of a row's history have scores of their own."""
+        return self.uses_hbi or self.uses_recency
 
     @abstractmethod
     def encode(self, histories: Histories) -> Tensor:
@@ -179,6 +210,34 @@ class Encoder(Recommender):
         """What one count per behavior adds to any item's vector, C [R, D]: o_j(c) = o_j(0) + c C. Asked for only where
         ``uses_hbi``; what makes a score linear in the counts, and the whole catalog's scores one product."""
         raise NotImplementedError(f"{type(self).__name__} uses counts and does not say how they enter")
+
+    def query(self, states: Tensor, asked: Tensor, since: Tensor | None) -> Tensor:
+        """q, [N, D'], for states [N, D]; the states themselves unless a model says otherwise.
+
+        Args:
+            asked: int64 [N], the behavior asked about. since: int64 [N], microseconds from the newest event that was
+                read to the moment of asking; None in training where the encoder does not read recency.
+        """
+        return states
+
+    def training_queries(self, states_TD: Tensor, batch: TrainingBatch) -> Tensor:
+        """:meth:`query` about each position's next event."""
+        since_T = None if batch.next_time is None else batch.next_time - batch.histories.time
+        return self.query(states_TD, batch.next_behavior, since_T)
+
+    def evidence_weights(self, queries: Tensor) -> Tensor:
+        """g, [N, F], of queries [N, D']; what one count per behavior adds to the score, unless a model says otherwise.
+        Asked for only where ``uses_counts``."""
+        return queries @ self.count_vectors().T
+
+    def features(self, evidence: Evidence) -> Tensor:
+        """phi, [..., F], of cells [...]: nothing learned, and zeros where the user never had the item."""
+        return evidence.counts
+
+    def left_out(self, evidence: Evidence) -> Tensor | None:
+        """bool [...]: cells whose item no loss compares the true item with, because no ranking offers it; None where
+        there are none. Asked for only where ``uses_recency``."""
+        return None
 
     def auxiliary_loss(self, states_TD: Tensor, batch: TrainingBatch) -> Tensor | None:
         """A further loss term on the states (HMAR's behavior head), already weighted; None where there is none."""
@@ -197,12 +256,25 @@ class Encoder(Recommender):
         picked = states_TD[last.clamp(min=0)]
         return torch.where((histories.lengths > 0)[:, None], picked, torch.zeros_like(picked))
 
-    def score(self, histories: Histories, seen: CandidateCounts, items: Tensor) -> Tensor:
+    def last_queries(self, histories: Histories) -> Tensor:
+        """:meth:`query` of every row about what it is asked, [B, D']."""
         states_BD = self.last_states(histories)
+        newest = torch.nn.functional.pad(histories.time, (0, 1))[histories.offsets[1:] - 1]
+        since_B = torch.where(histories.lengths > 0, histories.now - newest, 0)
+        return self.query(states_BD, histories.asked, since_B)
+
+    def score(self, histories: Histories, seen: CandidateCounts, items: Tensor) -> Tensor:
+        queries_BD = self.last_queries(histories)
         hbi_BNR = None
         if self.uses_hbi:
             hbi_BNR = self._asked(histories.asked)[:, None] + self._counts_of(seen, items)
-        scores_BN = torch.einsum("bd,bnd->bn", states_BD, self.item_vectors(items, hbi_BNR))
+        scores_BN = torch.einsum("bd,bnd->bn", queries_BD, self.item_vectors(items, hbi_BNR))
+        if self.uses_recency:
+            index_BN, found_BN = self._cells_of(seen, items)
+            row, place = found_BN.nonzero(as_tuple=True)
+            evidence = seen.at(index_BN[row, place]).evidence(histories.now)
+            added_P = (self.evidence_weights(queries_BD)[row] * self.features(evidence)).sum(-1)
+            scores_BN = scores_BN.index_put((row, place), added_P.to(scores_BN.dtype), accumulate=True)
         return self._or_popularity(histories, scores_BN, self.popularity[items])
 
     def score_all(self, histories: Histories, seen: CandidateCounts) -> Tensor:
@@ -219,12 +291,18 @@ class Encoder(Recommender):
 
     def _counts_of(self, seen: CandidateCounts, items: Tensor) -> Tensor:
         """Counts of chosen candidates, float32 [B, N, R]; zeros for an item that is not in the row's history."""
-        rows = torch.arange(len(items), device=items.device)[:, None]
-        wanted = rows * self.vocabulary.items + items
         counts = seen.counts.new_zeros(*items.shape, len(self.vocabulary.behaviors))
         if len(seen.row) == 0:
             return counts
+        index, found = self._cells_of(seen, items)
+        return torch.where(found[..., None], seen.counts[index], counts)
+
+    def _cells_of(self, seen: CandidateCounts, items: Tensor) -> tuple[Tensor, Tensor]:
+        """For chosen candidates [B, N] the index of their cell, int64, and whether there is one."""
+        rows = torch.arange(len(items), device=items.device)[:, None]
+        wanted = rows * self.vocabulary.items + items
+        if len(seen.row) == 0:
+            return torch.zeros_like(wanted), torch.zeros_like(wanted, dtype=torch.bool)
         keys, order = (seen.row * self.vocabulary.items + seen.item).sort()
         place = torch.searchsorted(keys, wanted).clamp(max=len(keys) - 1)
-        found = (keys[place] == wanted)[..., None]
-        return torch.where(found, seen.counts[order[place]], counts)
+        return order[place], keys[place] == wanted

@@ -114,7 +114,8 @@ class VectorCatalog(Catalog):
 
     Where vectors depend on counts they do so linearly, o_j(c) = o_j(0) + c C, and the behavior that is asked for adds
     the same to all items of a row, <h, C_asked>: one more column, [h, <h, C_asked>] and [o_j(0), 1], whatever the rows
-    ask for. History items have counts of their own and are single cells, <h, o_j(0)> + <h, C_asked> + <h, c C>.
+    ask for. History items have counts of their own and are single cells, <h, o_j(0)> + <h, C_asked> + <h, c C>; and so
+    they are where evidence adds to the score, <q, o_j> + <g, phi>.
     """
 
     def __init__(self, encoder: "Encoder") -> None:
@@ -130,16 +131,18 @@ class VectorCatalog(Catalog):
 
     def scores(self, histories: Histories, seen: "CandidateCounts") -> "Products":
         encoder, vectors_VD = self._encoder, self._vectors_VD
-        states_BD = encoder.last_states(histories)
+        queries_BD = encoder.last_queries(histories)
         row, item = seen.row[:0], seen.item[:0]
-        own_P = states_BD.new_zeros(0)
-        if encoder.uses_hbi:
-            per_count_BR = states_BD @ encoder.count_vectors().T
-            states_BD = torch.cat([states_BD, per_count_BR.gather(1, histories.asked[:, None])], dim=1)
+        own_P = queries_BD.new_zeros(0)
+        if encoder.uses_counts:
+            weights_BF = encoder.evidence_weights(queries_BD)
+            if encoder.uses_hbi:
+                queries_BD = torch.cat([queries_BD, weights_BF.gather(1, histories.asked[:, None])], dim=1)
             row, item = seen.row, seen.item
-            own_P = (states_BD[row] * vectors_VD[item]).sum(-1) + (per_count_BR[row] * seen.counts).sum(-1)
+            features_PF = encoder.features(seen.evidence(histories.now))
+            own_P = (queries_BD[row] * vectors_VD[item]).sum(-1) + (weights_BF[row] * features_PF).sum(-1)
         empty = (histories.lengths == 0).nonzero()[:, 0]
-        return Products(states_BD, vectors_VD, row, item, own_P, empty, encoder.popularity.to(states_BD.dtype))
+        return Products(queries_BD, vectors_VD, row, item, own_P, empty, encoder.popularity.to(queries_BD.dtype))
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,7 @@ def prepare(
     row, code, item, time = row[order], code[order], item[order], time[order]
     counts, last = _running_counts(row, item, code, len(vocabulary.behaviors))
     kept = _kept(row, code, loaded, len(lengths))
+    ends = np.cumsum(np.bincount(row, minlength=len(lengths)))
     offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(np.bincount(row[kept], minlength=len(lengths)))])
     return Prepared(
         histories=Histories(
@@ -67,7 +68,12 @@ def prepare(
             now=torch.from_numpy(now),
         ),
         seen=CandidateCounts(
-            row=torch.from_numpy(row[last]), item=torch.from_numpy(item[last]), counts=torch.from_numpy(counts[last])
+            row=torch.from_numpy(row[last]),
+            item=torch.from_numpy(item[last]),
+            counts=torch.from_numpy(counts[last]),
+            behavior=torch.from_numpy(code[last]),
+            events=torch.from_numpy(ends[row[last]] - last),
+            time=torch.from_numpy(time[last]),
         ),
         event_row=row,
         event_item=item,

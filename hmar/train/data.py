@@ -55,6 +55,7 @@ def encoder_data(
         negatives_from=settings.negatives_from,
         negatives_per=settings.negatives_per,
         counts=model.uses_hbi,
+        recency=model.uses_recency,
         seed=settings.seed,
         behaviors=model.reads,
         prior=prior,

@@ -12,7 +12,7 @@ from torch import Tensor
 from hmar.data.impressions import ImpressionBatch
 from hmar.models.base import TrainingBatch
 
-_PER_POSITION = frozenset({"next_item", "next_behavior", "behavior_label"})
+_PER_POSITION = frozenset({"next_item", "next_behavior", "behavior_label", "next_event", "next_time"})
 """Vectors with an entry per position; of what else a batch has, matrices have a row per position, vectors are shared
 by all of them."""
 

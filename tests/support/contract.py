@@ -8,6 +8,7 @@ from typing import Any
 from hmar.models import MODELS, model_class
 
 _HMAR = {"d": 8, "positions": 20}
+_PLUS = {"d": 8, "positions": 20}
 _SASREC = {"d": 8, "positions": 20}
 _DIN = {"d": 8, "attention": [6], "hidden": [12, 6]}
 
@@ -28,6 +29,18 @@ CONFIGS: dict[str, dict[str, dict[str, Any]]] = {
             "attention_dropout": 0.2,
             "last_norm": True,
             "first_weights": "published",
+        },
+    },
+    "hmar_plus": {
+        "default": _PLUS,
+        "gated": {**_PLUS, "block": "gated", "heads": 4, "behavior_encoder": True, "now": True},
+        "left-out": {**_PLUS, "consumed": "left_out"},
+        "no-evidence": {**_PLUS, "evidence": False},
+        "no-question": {**_PLUS, "asked": False, "gaps": False, "bias": False},
+        "items-only": {
+            **_PLUS,
+            **dict.fromkeys(("behavior", "gaps", "asked", "evidence", "bias"), False),
+            "auxiliary": 1.0,
         },
     },
     "sasrec": {

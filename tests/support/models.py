@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hmar.data.count_runs import CountRuns
 from hmar.data.counting import PriorCounts
+from hmar.data.evidence import Evidence
 from hmar.data.histories import Histories
 from hmar.data.impressions import ImpressionBatch
 from hmar.data.snapshot import Snapshot
@@ -18,7 +19,7 @@ from hmar.models import model_class
 from hmar.models.base import CandidateCounts, Recommender, TrainingBatch, Vocabulary
 from tests.support.arrays import Event
 
-Packed = TypeVar("Packed", Histories, CandidateCounts, CountRuns, TrainingBatch, ImpressionBatch)
+Packed = TypeVar("Packed", Histories, CandidateCounts, CountRuns, Evidence, TrainingBatch, ImpressionBatch)
 
 
 def pack_rows(
@@ -48,14 +49,17 @@ def pack_rows(
 
 
 def counts_of_rows(rows: Sequence[Sequence[Event]], behaviors: int) -> CandidateCounts:
-    """The history items of whole rows with their counts."""
+    """The history items of whole rows with their counts and the last event of each."""
     cells: dict[tuple[int, int], list[int]] = {}
+    newest: dict[tuple[int, int], tuple[int, int, int]] = {}
     for place, row in enumerate(rows):
-        for item, behavior, _ in row:
+        for number, (item, behavior, second) in enumerate(row):
             cells.setdefault((place, item), [0] * behaviors)[behavior] += 1
+            newest[place, item] = (behavior, len(row) - number, second * 1_000_000)
     keys = torch.tensor(list(cells), dtype=torch.int64).reshape(-1, 2)
     counts = torch.tensor(list(cells.values()), dtype=torch.float32).reshape(-1, behaviors)
-    return CandidateCounts(keys[:, 0], keys[:, 1], counts)
+    last = torch.tensor([newest[key] for key in cells], dtype=torch.int64).reshape(-1, 3)
+    return CandidateCounts(keys[:, 0], keys[:, 1], counts, *last.T.contiguous())
 
 
 def ask(
@@ -83,12 +87,22 @@ def build(name: str, config: Mapping[str, Any], snapshot: Snapshot, seed: int = 
     return model.eval()
 
 
+def stirred(model: Recommender) -> Recommender:
+    """The model with numbers where its parameters start at zero, so that nothing is left out of a comparison."""
+    generator = torch.Generator().manual_seed(17)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if not parameter.any():
+                parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
+    return model
+
+
 def in_double(packed: Packed) -> Packed:
     """The same with float64 where it has float32."""
     values: dict[str, Any] = {}
     for field in fields(packed):
         value = getattr(packed, field.name)
-        if isinstance(value, Histories | CountRuns):
+        if isinstance(value, Histories | CountRuns | Evidence):
             values[field.name] = in_double(value)
         elif isinstance(value, Tensor) and value.is_floating_point():
             values[field.name] = value.double()

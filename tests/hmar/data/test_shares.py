@@ -21,6 +21,9 @@ DRAWS: dict[str, dict[str, Any]] = {
     "popularity": {"negatives": 3, "negatives_from": "popularity"},
     "shared": {"negatives": 8, "negatives_from": "popularity", "negatives_per": "batch"},
     "none": {"negatives": 0},
+    "recency-own": {"negatives": 2, "recency": True},
+    "recency-shared": {"negatives": 8, "negatives_from": "popularity", "negatives_per": "batch", "recency": True},
+    "recency-none": {"negatives": 0, "recency": True},
 }
 
 

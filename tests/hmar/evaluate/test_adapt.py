@@ -20,6 +20,7 @@ from hmar.models import MODELS
 from hmar.models.base import Vocabulary
 from tests.support.arrays import Event, random_users, write_snapshot
 from tests.support.judging import SPLIT
+from tests.support.models import stirred
 from tests.support.untrained import untrained
 
 OLD, NEW, USERS = 40, 55, 30
@@ -54,7 +55,7 @@ def second(tmp_path: Path) -> Snapshot:
 
 
 def exported(name: str, snapshot: Snapshot, path: Path) -> LoadedModel:
-    return load(save(path, untrained(name, snapshot), snapshot, SPLIT, max_length=50))
+    return load(save(path, stirred(untrained(name, snapshot)), snapshot, SPLIT, max_length=50))
 
 
 def scores(model: torch.nn.Module, snapshot: Snapshot, count: int) -> np.ndarray:

@@ -23,17 +23,39 @@ def asked_events(snapshot: Snapshot, batch: TrainingBatch, reads: tuple[str, ...
 
 
 def score(encoder: Encoder, snapshot: Snapshot, state_D: Tensor, event: int, item: int) -> Tensor:
-    """<h, o_item> when the event's behavior is asked for just before the event."""
+    """<q, o_item>, and <g, phi> where there is evidence, when the event's behavior is asked for just before it."""
+    asked, time = int(snapshot.behavior[event]), int(snapshot.time[event])
+    since = torch.tensor([time - int(snapshot.time[event - 1])])
+    query_D = encoder.query(state_D[None], torch.tensor([asked]), since)[0]
     item_1 = torch.tensor([item])
-    if not encoder.uses_hbi:
-        return state_D @ encoder.item_vectors(item_1, None)[0]
     user = int((snapshot.offsets[1:] <= event).sum())
+    before = [row for row in range(snapshot.offsets[user], event) if snapshot.item[row] == item]
     counts = torch.zeros(1, len(snapshot.behaviors), dtype=torch.float64)
-    for earlier in range(snapshot.offsets[user], event):
-        if snapshot.item[earlier] == item:
-            counts[0, snapshot.behavior[earlier]] += 1
-    counts[0, snapshot.behavior[event]] += 1
-    return state_D @ encoder.item_vectors(item_1, counts)[0]
+    for row in before:
+        counts[0, snapshot.behavior[row]] += 1
+    if encoder.uses_recency:
+        plain = query_D @ encoder.item_vectors(item_1, None)[0]
+        if not before:
+            return plain
+        phi = evidence(
+            counts[0], int(snapshot.behavior[before[-1]]), event - before[-1], time - snapshot.time[before[-1]]
+        )
+        return plain + encoder.evidence_weights(query_D[None])[0] @ phi
+    if not encoder.uses_hbi:
+        return query_D @ encoder.item_vectors(item_1, None)[0]
+    counts[0, asked] += 1
+    return query_D @ encoder.item_vectors(item_1, counts)[0]
+
+
+def evidence(counts_R: Tensor, behavior: int, events: int, age: int) -> Tensor:
+    """phi of hmar.models.hmar_plus: of an item that the user had, ``events`` events and ``age`` microseconds ago."""
+    minutes = age / 60e6
+    edges = [1, 10, 60, 360, *(1440 * days for days in (1, 3, 7, 30, 90, 180, 365))]
+    phi = [1.0, *(math.log(1 + count) for count in counts_R.tolist())]
+    phi += [float(code == behavior) for code in range(len(counts_R))]
+    phi += [float(bucket == min(11, int(math.log2(events)))) for bucket in range(12)]
+    phi += [float(bucket == sum(edge <= minutes for edge in edges)) for bucket in range(12)]
+    return torch.tensor(phi, dtype=torch.float64)
 
 
 def log_q(snapshot: Snapshot, reads: tuple[str, ...] | None, source: str, true: int | None) -> list[float]:

@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_leaves
 
 from hmar.data.batches import TrainingData
 from hmar.data.counting import PriorCounts
+from hmar.data.moving import each_tensor
 from hmar.data.snapshot import Snapshot
 from hmar.data.targets import histories_before
 from hmar.errors import SettingsError
@@ -26,7 +27,7 @@ from hmar.models import model_class
 from hmar.models.base import Encoder, TrainingBatch, Vocabulary
 from tests.hmar.losses import oracle
 from tests.support.arrays import random_users, write_snapshot
-from tests.support.models import build, in_double, pack_rows
+from tests.support.models import build, in_double, pack_rows, stirred
 
 L = 6
 """Shorter than many histories, so that counts reach further back than what is read."""
@@ -35,6 +36,9 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "hmar": ("hmar", {"d": 6, "alpha": {"view": 0.0, "cart": 0.3, "buy": 2.0}}),
     "hmar-target": ("hmar", {"d": 6, "behaviors": "target"}),
     "hmar-no-hbi": ("hmar", {"d": 6, "hbi": "none"}),
+    "plus": ("hmar_plus", {"d": 6, "now": True}),
+    "plus-left-out": ("hmar_plus", {"d": 6, "consumed": "left_out"}),
+    "plus-no-evidence": ("hmar_plus", {"d": 6, "evidence": False, "auxiliary": 2.0}),
 }
 WAYS = [
     ("bce", "unseen", "position"),
@@ -53,15 +57,20 @@ WAYS = [
 def case(store: Snapshot, which: str, **given: Any) -> tuple[Encoder, TrainingBatch]:
     """A model whose scores differ by some units, and one batch."""
     name, config = MODELS[which]
-    model = build(name, config, store).double()
+    model = stirred(build(name, config, store)).double()
     assert isinstance(model, Encoder)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(2)
         model.items.weight.mul_(5)
+    given["recency"] = model.uses_recency
     data = TrainingData(store, "leave_one_out", max_length=L, behaviors=model.reads, **given)
     (batch,) = data.batches(0)
     return model, in_double(batch)
+
+
+def queries(model: Encoder, batch: TrainingBatch) -> Tensor:
+    return model.training_queries(model.encode(batch.histories), batch)
 
 
 def assert_equal(model: Encoder, loss: Tensor, expected: Tensor) -> None:
@@ -82,7 +91,7 @@ def assert_equal(model: Encoder, loss: Tensor, expected: Tensor) -> None:
 def test_sampled_losses_are_their_definitions(store: Snapshot, which: str, name: str, source: str, per: str) -> None:
     model, batch = case(store, which, negatives=4, negatives_from=source, negatives_per=per)
     options = {"t": 0.4} if name == "gbce" else {}
-    loss = loss_function(name, **options)(model, model.encode(batch.histories), batch)
+    loss = loss_function(name, **options)(model, queries(model, batch), batch)
 
     states, weights = model.encode(batch.histories), model.position_weights(batch)
     define: Callable[..., Tensor] = getattr(oracle, name)
@@ -111,7 +120,7 @@ def test_sampled_losses_are_their_definitions(store: Snapshot, which: str, name:
 def test_cross_entropy_is_its_definition(store: Snapshot, which: str, chunk_mb: float | None) -> None:
     """In chunks of one position, of three, and in one."""
     model, batch = case(store, which, negatives=0)
-    loss = loss_function("cross_entropy", chunk_mb=chunk_mb)(model, model.encode(batch.histories), batch)
+    loss = loss_function("cross_entropy", chunk_mb=chunk_mb)(model, queries(model, batch), batch)
     states, weights = model.encode(batch.histories), model.position_weights(batch)
     total = torch.zeros((), dtype=torch.float64)
     for t, event in enumerate(oracle.asked_events(store, batch, model.reads, L)):
@@ -122,7 +131,48 @@ def test_cross_entropy_is_its_definition(store: Snapshot, which: str, chunk_mb: 
     assert_equal(model, loss, total / len(states))
 
 
-@pytest.mark.parametrize("which", ["sasrec", "hmar"])
+@pytest.fixture(scope="module")
+def films(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
+    """Items do not recur: one that was bought is in no ranking. (Here it does all the same, which has to be borne.)"""
+    users = random_users(10, 11, 3, 14, seed=3)
+    return write_snapshot(tmp_path_factory.mktemp("films") / "snapshot", users, items=11, repeats=False)
+
+
+@pytest.mark.parametrize(("name", "source", "per"), [*WAYS, ("cross_entropy", "unseen", "position")])
+def test_what_is_used_up_is_in_no_loss(films: Snapshot, name: str, source: str, per: str) -> None:
+    every = list(range(films.n_items))
+    drawn = 0 if name == "cross_entropy" else 6
+    model, batch = case(films, "plus-left-out", negatives=drawn, negatives_from=source, negatives_per=per)
+    loss = loss_function(name)(model, queries(model, batch), batch)
+    states, weights = model.encode(batch.histories), model.position_weights(batch)
+    assert weights is not None
+    total, left_out, borne = torch.zeros((), dtype=torch.float64), 0, 0
+    for t, event in enumerate(oracle.asked_events(films, batch, None, L)):
+        true, weight = int(batch.next_item[t]), float(weights[t])
+        first = films.offsets[int((films.offsets[1:] <= event).sum())]
+        used = {int(films.item[row]) for row in range(first, event) if films.consuming[films.behavior[row]]}
+        items = torch.broadcast_to(batch.negatives, (len(states), drawn))[t].tolist() if drawn else every
+        gone = [item for item in items if item == true or item in used]
+        others = [item for item in items if item not in gone]
+        left_out += len(gone) - gone.count(true)
+        borne += true in used
+        positive = oracle.score(model, films, states[t], event, true)
+        scores = [oracle.score(model, films, states[t], event, item) for item in others]
+        if name == "cross_entropy":
+            total = total + oracle.cross_entropy(positive, scores, weight)
+            continue
+        log_q = oracle.log_q(films, None, source, true if per == "position" else None)
+        more = {"t": 0.75, "items": films.n_items} if name == "gbce" else {}
+        define: Callable[..., Tensor] = getattr(oracle, name)
+        total = total + define(
+            positive, scores, [float(np.float32(log_q[i])) for i in (*others, *gone)], weight, **more
+        )
+    assert (left_out > 0) == (source != "unseen" or name == "cross_entropy")
+    assert borne > 0
+    assert_equal(model, loss, total / len(states))
+
+
+@pytest.mark.parametrize("which", ["sasrec", "hmar", "plus"])
 def test_cross_entropy_is_of_the_scores_that_a_ranking_has(store: Snapshot, which: str) -> None:
     """-log softmax of :meth:`score_all`, asked just before the event, over the event's own history."""
     model, batch = case(store, which, negatives=0)
@@ -139,11 +189,11 @@ def test_cross_entropy_is_of_the_scores_that_a_ranking_has(store: Snapshot, whic
     only_last = torch.zeros(len(events), dtype=torch.float64)
     only_last[last] = len(events) / len(last)
     model.position_weights = lambda batch: only_last  # type: ignore[method-assign]
-    loss = loss_function("cross_entropy")(model, model.encode(batch.histories), batch)
+    loss = loss_function("cross_entropy")(model, queries(model, batch), batch)
     torch.testing.assert_close(loss, expected, rtol=1e-10, atol=0)
 
 
-@pytest.mark.parametrize("which", ["sasrec", "hmar"])
+@pytest.mark.parametrize("which", ["sasrec", "hmar", "plus"])
 @pytest.mark.parametrize(("name", "source", "per"), WAYS)
 def test_the_order_of_negatives_changes_nothing(store: Snapshot, which: str, name: str, source: str, per: str) -> None:
     model, batch = case(store, which, negatives=7, negatives_from=source, negatives_per=per)
@@ -154,11 +204,12 @@ def test_the_order_of_negatives_changes_nothing(store: Snapshot, which: str, nam
         negatives=batch.negatives[..., order],
         negative_log_q=batch.negative_log_q[..., order],
         negative_hbi=batch.negative_hbi[:, order] if per == "position" else batch.negative_hbi,
+        negative_evidence=each_tensor(batch.negative_evidence, lambda cells: cells[:, order]),
     )
     loss = loss_function(name)
     torch.testing.assert_close(
-        loss(model, model.encode(shuffled.histories), shuffled),
-        loss(model, model.encode(batch.histories), batch),
+        loss(model, queries(model, shuffled), shuffled),
+        loss(model, queries(model, batch), batch),
         rtol=1e-12,
         atol=0,
     )
@@ -221,7 +272,7 @@ def test_beta_is_the_papers(t: float, negatives: int) -> None:
 
 
 @pytest.mark.parametrize("name", LOSSES)
-@pytest.mark.parametrize("which", ["sasrec", "hmar"])
+@pytest.mark.parametrize("which", ["sasrec", "hmar", "plus"])
 @pytest.mark.parametrize("per", ["position", "batch"])
 def test_extreme_logits_stay_finite(store: Snapshot, which: str, name: str, per: str) -> None:
     uses_negatives = loss_function(name).uses_negatives
@@ -253,7 +304,7 @@ def largest() -> Iterator[list[int]]:
         yield sizes
 
 
-@pytest.mark.parametrize("which", ["sasrec", "hmar"])
+@pytest.mark.parametrize("which", ["sasrec", "hmar", "plus"])
 def test_cross_entropy_never_holds_the_logits_of_all_positions(which: str, tmp_path: Path) -> None:
     items = 3000
     store = write_snapshot(tmp_path / "s", random_users(60, items, 3, 40, seed=2, shortest=10), items=items)
@@ -263,7 +314,7 @@ def test_cross_entropy_never_holds_the_logits_of_all_positions(which: str, tmp_p
     assert positions * items > 5 * bound
     loss = loss_function("cross_entropy", chunk_mb=rows * items * 8 / 2**20)
     with largest() as sizes:
-        loss(model, model.encode(batch.histories), batch).backward()
+        loss(model, queries(model, batch), batch).backward()
     assert rows * items in sizes
     assert max(sizes) <= bound
 
@@ -285,13 +336,19 @@ def test_a_sum_over_the_catalog_is_made_in_single_precision_at_least(store: Snap
 
 
 @pytest.mark.parametrize("name", LOSSES)
-@pytest.mark.parametrize("which", ["sasrec", "hmar"])
+@pytest.mark.parametrize("which", ["sasrec", "hmar", "plus"])
 @pytest.mark.parametrize("per", ["position", "batch"])
 def test_bfloat16_autocast_is_near(store: Snapshot, which: str, name: str, per: str) -> None:
     uses_negatives = loss_function(name).uses_negatives
     model, _ = case(store, which, negatives=3 * uses_negatives, negatives_from="uniform", negatives_per=per)
     data = TrainingData(
-        store, "leave_one_out", max_length=L, negatives=3 * uses_negatives, negatives_from="uniform", negatives_per=per
+        store,
+        "leave_one_out",
+        max_length=L,
+        negatives=3 * uses_negatives,
+        negatives_from="uniform",
+        negatives_per=per,
+        recency=model.uses_recency,
     )
     (batch,) = data.batches(0)
     model = model.float()
@@ -364,15 +421,15 @@ def test_a_million_items_on_the_gpu(precision: torch.dtype | None) -> None:
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision", [None, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("which", ["sasrec", "hmar"])
+@pytest.mark.parametrize("which", ["sasrec", "hmar", "plus"])
 def test_cross_entropy_on_the_gpu(store: Snapshot, which: str, precision: torch.dtype | None) -> None:
     """Near what the CPU computes in float64, whatever the autocast."""
     model, batch = case(store, which, negatives=0)
-    states = model.encode(batch.histories).detach().requires_grad_()
+    states = queries(model, batch).detach().requires_grad_()
     exact = loss_function("cross_entropy")(model, states, batch)
     (wanted,) = torch.autograd.grad(exact, states)
     model = model.float().cuda()
-    (batch,) = TrainingData(store, "leave_one_out", max_length=L, negatives=0).batches(0)
+    (batch,) = TrainingData(store, "leave_one_out", max_length=L, negatives=0, recency=model.uses_recency).batches(0)
     on_gpu = states.detach().float().cuda().requires_grad_()
     with torch.autocast("cuda", precision or torch.bfloat16, enabled=precision is not None):
         loss = loss_function("cross_entropy")(model, on_gpu, batch.to(torch.device("cuda")))

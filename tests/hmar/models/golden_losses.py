@@ -29,6 +29,7 @@ STEPS = 20
 
 CONFIGS: dict[str, dict[str, Any]] = {
     "hmar": {"d": 16, "heads": 2, "alpha": {"view": 0.1, "cart": 0.1, "buy": 0.7}},
+    "hmar_plus": {"d": 16},
     "sasrec": {"d": 16, "heads": 2},
     "din": {"d": 16},
 }
@@ -50,7 +51,7 @@ def losses(run: str, directory: Path) -> list[float]:
     given = {"max_length": 25, "batch_size": 16, "seed": 11}
     data: TrainingData | ImpressionData
     if isinstance(model, Encoder):
-        data = TrainingData(snapshot, "leave_one_out", **given, **LOSS_DATA[loss_name])
+        data = TrainingData(snapshot, "leave_one_out", recency=model.uses_recency, **given, **LOSS_DATA[loss_name])
     else:
         data = ImpressionData(write_impressions(snapshot), "leave_one_out", **given, **RANKER_LOSS_DATA[loss_name])
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, betas=(0.9, 0.98))

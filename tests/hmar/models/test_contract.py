@@ -19,7 +19,7 @@ from hmar.models import MODELS, model_class
 from hmar.models.base import CandidateCounts, Encoder, Recommender, TrainingBatch
 from tests.support.arrays import Event, random_users
 from tests.support.contract import CASES, CONFIGS, LOSS_DATA, OF_FAMILY
-from tests.support.models import ask, build, counts_of_rows, in_double, pack_rows
+from tests.support.models import ask, build, counts_of_rows, in_double, pack_rows, stirred
 
 SPLIT = "leave_one_out"
 L = 9
@@ -36,7 +36,7 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 @pytest.fixture
 def model(case: Case, shop: Snapshot) -> Recommender:
-    return build(*case, shop)
+    return stirred(build(*case, shop))
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +68,7 @@ def select(histories: Histories, seen: CandidateCounts, rows: list[int]) -> tupl
         now=histories.now[rows],
     )
     rows_of = torch.tensor([new for new, _ in cells], dtype=torch.int64)
-    return chosen, CandidateCounts(rows_of, seen.item[picked], seen.counts[picked])
+    return chosen, replace(seen.at(picked), row=rows_of)
 
 
 def reordered(batch: TrainingBatch, order: list[int]) -> TrainingBatch:
@@ -95,6 +95,22 @@ def reordered(batch: TrainingBatch, order: list[int]) -> TrainingBatch:
         user=batch.user[order],
         negative_log_q=batch.negative_log_q if shared else batch.negative_log_q[tokens],
         count_runs=runs,
+        next_event=None if batch.next_event is None else batch.next_event[tokens],
+        next_time=None if batch.next_time is None else batch.next_time[tokens],
+        next_evidence=None if batch.next_evidence is None else batch.next_evidence.at(tokens),
+        negative_evidence=None if batch.negative_evidence is None else batch.negative_evidence.at(tokens),
+    )
+
+
+def training_data(model: Encoder, loss_name: str, snapshot: Snapshot, batch_size: int) -> TrainingData:
+    return TrainingData(
+        snapshot,
+        SPLIT,
+        max_length=L,
+        batch_size=batch_size,
+        behaviors=model.reads,
+        recency=model.uses_recency,
+        **LOSS_DATA[loss_name],
     )
 
 
@@ -131,7 +147,7 @@ def test_batch_mates_and_row_order_change_nothing(model: Recommender, shop: Snap
 def test_the_order_of_seen_cells_changes_nothing(model: Recommender, shop: Snapshot) -> None:
     histories, seen = ask(model, shop, range(10), max_length=L)
     order = torch.randperm(len(seen.row), generator=torch.Generator().manual_seed(3))
-    shuffled = CandidateCounts(seen.row[order], seen.item[order], seen.counts[order])
+    shuffled = seen.at(order)
     close(model.score_all(histories, shuffled), model.score_all(histories, seen))
     items = every_item(10, shop.n_items)
     close(model.score(histories, shuffled, items), model.score(histories, seen, items))
@@ -234,7 +250,7 @@ def test_every_loss_is_here() -> None:
 def test_training_moves_every_parameter(trained: Case, loss_name: str, shop: Snapshot) -> None:
     model = build(*trained, shop)
     assert isinstance(model, Encoder)
-    data = TrainingData(shop, SPLIT, max_length=L, batch_size=100, behaviors=model.reads, **LOSS_DATA[loss_name])
+    data = training_data(model, loss_name, shop, 100)
     (batch,) = data.batches(0)
     total_loss(model, loss_function(loss_name), batch).backward()
     for name, parameter in model.named_parameters():
@@ -248,7 +264,7 @@ def test_training_does_not_depend_on_the_order_of_users(trained: Case, loss_name
     model = build(*trained, shop)
     assert isinstance(model, Encoder)
     model = model.double()
-    data = TrainingData(shop, SPLIT, max_length=L, batch_size=100, behaviors=model.reads, **LOSS_DATA[loss_name])
+    data = training_data(model, loss_name, shop, 100)
     (batch,) = data.batches(0)
     order = torch.randperm(len(batch.user), generator=torch.Generator().manual_seed(5)).tolist()
     one, other = in_double(batch), in_double(reordered(batch, order))
@@ -265,7 +281,7 @@ def test_training_lowers_the_loss(trained: Case, loss_name: str, circle: Snapsho
     model = build(*trained, circle).train()
     assert isinstance(model, Encoder)
     loss = loss_function(loss_name)
-    data = TrainingData(circle, SPLIT, max_length=L, batch_size=15, behaviors=model.reads, **LOSS_DATA[loss_name])
+    data = training_data(model, loss_name, circle, 15)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
     course = []
     for epoch in range(20):

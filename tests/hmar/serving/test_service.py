@@ -1,10 +1,12 @@
 """Requests in source ids: the same answers as the model gives inside the pipeline, and clear errors."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
 from hmar.data.counting import PriorCounts
 from hmar.data.snapshot import Snapshot
@@ -16,6 +18,7 @@ from hmar.recommend import recommendations
 from hmar.serving.inputs import prepare
 from hmar.serving.service import Service
 from tests.support.arrays import random_users, write_snapshot
+from tests.support.models import stirred
 from tests.support.untrained import untrained
 
 ITEMS, LENGTH = 40, 10
@@ -51,7 +54,7 @@ def test_the_same_items_and_scores_as_in_the_pipeline(name: str, repeats: bool, 
         np.testing.assert_allclose(scores[user], rows.column("score").to_numpy(), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["hmar", "recent"])
+@pytest.mark.parametrize("name", ["hmar", "hmar_plus", "recent"])
 def test_the_same_tensors_as_from_the_snapshot(name: str, tmp_path: Path) -> None:
     snapshot = made(tmp_path / "snapshot")
     loaded = exported(name, snapshot, tmp_path / "model")
@@ -62,8 +65,23 @@ def test_the_same_tensors_as_from_the_snapshot(name: str, tmp_path: Path) -> Non
     prepared = prepare(loaded, *requests(snapshot))
     for field in ("item", "behavior", "time", "hbi", "offsets", "asked"):
         np.testing.assert_array_equal(getattr(prepared.histories, field), getattr(expected, field), err_msg=field)
-    for field in ("row", "item", "counts"):
+    for field in ("row", "item", "counts", "behavior", "events", "time"):
         np.testing.assert_array_equal(getattr(prepared.seen, field), getattr(counts, field), err_msg=field)
+
+
+def test_evidence_is_of_the_moment_of_the_newest_event(tmp_path: Path) -> None:
+    """Where the age of events counts, an answer is the pipeline's when it is asked at the same time."""
+    snapshot = made(tmp_path / "snapshot")
+    model = stirred(untrained("hmar_plus", snapshot))
+    loaded = load(save(tmp_path / "model", model, snapshot, "leave_one_out", LENGTH))
+    users, ends = np.arange(snapshot.n_users), np.array(snapshot.offsets[1:])
+    now = np.array([snapshot.time[start:end].max(initial=0) for start, end in pairwise(snapshot.offsets)])
+    histories = histories_before(snapshot, users, ends, now, snapshot.target_behavior, LENGTH)
+    with torch.inference_mode():
+        expected = model.score_all(histories, PriorCounts(snapshot).history_items(users, ends))
+        prepared = prepare(loaded, *requests(snapshot))
+        got = loaded.model.score_all(prepared.histories, prepared.seen)
+    torch.testing.assert_close(got, expected)
 
 
 def test_only_the_behaviors_that_the_model_reads_fill_its_window(tmp_path: Path) -> None:

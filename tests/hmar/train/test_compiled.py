@@ -16,6 +16,7 @@ from tests.support.training import cycle_snapshot, make_trainer, train_settings
 
 CONFIGS: dict[str, dict[str, Any]] = {
     "hmar": {"d": 16, "dropout": 0.0, "positions": 10},
+    "hmar_plus": {"d": 16, "blocks": 1, "dropout": 0.0, "positions": 10},
     "sasrec": {"d": 16, "blocks": 1, "dropout": 0.0, "positions": 10},
 }
 
@@ -43,7 +44,9 @@ def assert_same_course(snapshot: Snapshot, tmp_path: Path, model: str, loss: str
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
-@pytest.mark.parametrize(("model", "loss"), [("sasrec", "cross_entropy"), ("hmar", "bce")])
+@pytest.mark.parametrize(
+    ("model", "loss"), [("sasrec", "cross_entropy"), ("hmar", "bce"), ("hmar_plus", "cross_entropy")]
+)
 def test_on_the_cpu(snapshot: Snapshot, tmp_path: Path, model: str, loss: str) -> None:
     assert_same_course(snapshot, tmp_path, model, loss)
 
@@ -51,7 +54,9 @@ def test_on_the_cpu(snapshot: Snapshot, tmp_path: Path, model: str, loss: str) -
 @pytest.mark.gpu
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["32", "bf16-mixed"])
-@pytest.mark.parametrize(("model", "loss"), [("sasrec", "cross_entropy"), ("hmar", "bce")])
+@pytest.mark.parametrize(
+    ("model", "loss"), [("sasrec", "cross_entropy"), ("hmar", "bce"), ("hmar_plus", "cross_entropy")]
+)
 def test_on_the_gpu(snapshot: Snapshot, tmp_path: Path, model: str, loss: str, precision: str) -> None:
     assert_same_course(snapshot, tmp_path, model, loss, device="cuda", precision=precision)
 

@@ -20,7 +20,7 @@ from hmar.train.loop import Trainer
 from hmar.train.parts import part
 from tests.support.arrays import random_users, write_snapshot
 from tests.support.contract import CASES
-from tests.support.models import build, in_double
+from tests.support.models import build, in_double, stirred
 from tests.support.training import computed, make_trainer, train_settings
 
 LOSSES: dict[str, dict[str, Any]] = {
@@ -53,10 +53,17 @@ def gradients(model: Encoder) -> dict[str, Tensor]:
 )
 @pytest.mark.parametrize("users", [1, 5, 16])
 def test_parts_add_up_to_the_batch(shop: Snapshot, case: tuple[str, dict[str, Any]], loss: str, users: int) -> None:
-    model = build(*case, shop).double()
+    model = stirred(build(*case, shop)).double()
     assert isinstance(model, Encoder)
     data = TrainingData(
-        shop, "leave_one_out", max_length=9, batch_size=17, behaviors=model.reads, counts=model.uses_hbi, **LOSSES[loss]
+        shop,
+        "leave_one_out",
+        max_length=9,
+        batch_size=17,
+        behaviors=model.reads,
+        counts=model.uses_hbi,
+        recency=model.uses_recency,
+        **LOSSES[loss],
     )
     batch = in_double(next(data.batches(0)))
     function = loss_function(loss.partition("-")[0])

@@ -22,6 +22,7 @@ CHOICES: dict[str, dict[str, Any]] = {
 }
 CONFIGS: dict[str, dict[str, Any]] = {
     "hmar": {"d": 16, "dropout": 0.2, "positions": 10},
+    "hmar_plus": {"d": 16, "blocks": 1, "dropout": 0.2, "positions": 10},
     "sasrec": {"d": 16, "blocks": 1, "dropout": 0.2, "positions": 10},
 }
 

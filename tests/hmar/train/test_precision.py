@@ -14,6 +14,7 @@ from tests.support.training import cycle_snapshot, make_trainer, train_settings
 
 CONFIGS: dict[str, dict[str, Any]] = {
     "hmar": {"d": 16, "heads": 2, "dropout": 0.0, "positions": 10},
+    "hmar_plus": {"d": 16, "blocks": 1, "dropout": 0.0, "positions": 10},
     "sasrec": {"d": 16, "heads": 2, "blocks": 1, "dropout": 0.0, "positions": 10},
 }
 LOSSES: dict[str, dict[str, Any]] = {

@@ -89,7 +89,7 @@ def test_the_preset_is_the_weakest_layer_and_merges_into_the_configuration() -> 
 
 
 @pytest.mark.parametrize("name", preset_names())
-@pytest.mark.parametrize("model", ["hmar", "sasrec", "popularity", "recent"])
+@pytest.mark.parametrize("model", ["hmar", "hmar_plus", "sasrec", "popularity", "recent"])
 def test_every_preset_resolves_for_every_model(name: str, model: str) -> None:
     assert resolve(model=model, preset=name).preset == name
 
