@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from hmar.layers.attention import causal_attention
+from hmar.layers.attention_weights import Attention, causal_weights, heads
 from hmar.layers.dropout import Dropout
 from hmar.layers.grouped import BehaviorGroups, GroupedLinear
 
@@ -30,11 +31,19 @@ class BehaviorEncoder(nn.Module):
 
     def forward(self, x_TD: Tensor, groups: BehaviorGroups) -> Tensor:
         """[T, D] from [T, D], tokens in the order of ``groups``."""
-        qkv_T3HK = self.qkv(x_TD, groups.sizes).view(len(x_TD), 3, self.heads, x_TD.shape[1] // self.heads)
         dropped = self.attention_dropout if self.training else 0.0
-        a_TD = causal_attention(qkv_T3HK, groups.segments, dropped).reshape(x_TD.shape)
+        a_TD = causal_attention(self._projected(x_TD, groups), groups.segments, dropped).reshape(x_TD.shape)
         inner_TD = self.dropout(self.inner(a_TD, groups.sizes).relu())
         y_TD = a_TD + self.dropout(self.outer(inner_TD, groups.sizes))
         rho_T = self.rho.index_select(0, groups.behavior)
         z_TD: Tensor = y_TD + rho_T[:, None] * x_TD
         return z_TD
+
+    def attention_weights(self, x_TD: Tensor, groups: BehaviorGroups) -> Attention:
+        """Of one history, events in their own order; those of other behaviors weigh nothing."""
+        weights_HTT = causal_weights(self._projected(x_TD, groups), groups.segments.lengths)
+        return Attention(weights_HTT[:, groups.place[:, None], groups.place], heads(self.heads))
+
+    def _projected(self, x_TD: Tensor, groups: BehaviorGroups) -> Tensor:
+        qkv: Tensor = self.qkv(x_TD, groups.sizes)
+        return qkv.view(len(x_TD), 3, self.heads, x_TD.shape[1] // self.heads)

@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from hmar.layers.attention import causal_attention
+from hmar.layers.attention_weights import Attention, causal_weights, heads
 from hmar.layers.segments import Segments
 
 
@@ -21,6 +22,13 @@ class SelfAttention(nn.Module):
 
     def forward(self, x_TD: Tensor, segments: Segments) -> Tensor:
         """[T, D] from [T, D]."""
-        qkv_T3HK = self.qkv(x_TD).view(len(x_TD), 3, self.heads, x_TD.shape[1] // self.heads)
         dropped = self.dropout if self.training else 0.0
-        return causal_attention(qkv_T3HK, segments, dropped).reshape(x_TD.shape)
+        return causal_attention(self._projected(x_TD), segments, dropped).reshape(x_TD.shape)
+
+    def attention_weights(self, x_TD: Tensor, segments: Segments) -> Attention:
+        """Of one history: L is T."""
+        return Attention(causal_weights(self._projected(x_TD), segments.lengths), heads(self.heads))
+
+    def _projected(self, x_TD: Tensor) -> Tensor:
+        qkv: Tensor = self.qkv(x_TD)
+        return qkv.view(len(x_TD), 3, self.heads, x_TD.shape[1] // self.heads)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hmar.data.histories import Histories
+from hmar.layers.attention_weights import Attention
 from hmar.layers.grid import Grid
 
 
@@ -61,15 +62,21 @@ class TargetAttention(nn.Module):
 
     def forward(self, keys: Keys, queries: Tensor, histories: Histories) -> Tensor:
         """The sum of a row's keys by their weights for each query, [B, N, D]; zero where a history is empty."""
+        weights_BLN = self._weights(keys, queries, histories)
+        pooled: Tensor = weights_BLN.transpose(1, 2) @ Grid.of(histories).spread(keys.key).to(weights_BLN.dtype)
+        return pooled
+
+    def attention_weights(self, keys: Keys, queries: Tensor, histories: Histories) -> Attention:
+        """Of one history."""
+        return Attention(self._weights(keys, queries, histories).transpose(1, 2), ("candidate",), "candidates")
+
+    def _weights(self, keys: Keys, queries: Tensor, histories: Histories) -> Tensor:
         grid = Grid.of(histories)
         scores_TN = self.scores(keys, queries, histories)
-        if self.normalize == "softmax":
-            lowest = torch.finfo(scores_TN.dtype).min
-            weights_BLN = grid.spread(scores_TN * self.scale, lowest).softmax(1)
-        else:
-            weights_BLN = grid.spread(scores_TN)
-        pooled: Tensor = weights_BLN.transpose(1, 2) @ grid.spread(keys.key).to(weights_BLN.dtype)
-        return pooled
+        if self.normalize == "sum":
+            return grid.spread(scores_TN)
+        lowest = torch.finfo(scores_TN.dtype).min
+        return grid.spread(scores_TN * self.scale, lowest).softmax(1)
 
     def _products(self, key_TD: Tensor, queries: Tensor, histories: Histories) -> Tensor:
         """W4 (k_t * q_n), [T, H, N]: by the product of the two, or, for many queries, by W4 * k_t, which is smaller."""

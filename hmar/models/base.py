@@ -18,6 +18,7 @@ from hmar.data.evidence import Evidence
 from hmar.data.histories import Histories
 from hmar.data.moving import each_tensor, moved
 from hmar.data.snapshot import Snapshot
+from hmar.layers.attention_weights import Attention, recorded
 from hmar.models.catalog import Catalog, ScoredCatalog, VectorCatalog
 from hmar.settings import Section
 
@@ -114,6 +115,17 @@ class Recommender(nn.Module):
         """What gives the scores of the whole catalog in blocks, for any number of batches, under the weights as they
         are now; equal to :meth:`score_all` up to rounding."""
         return ScoredCatalog(self)
+
+    def looks_at(self, history: Histories, seen: CandidateCounts, items: Tensor) -> dict[str, Attention]:
+        """What the layers look at in one history when they are asked about items int64 [1, N], by name, first to last;
+        the model is in evaluation mode. None where it attends to nothing, or nothing was done yet.
+
+        Found by itself are all layers with a method ``attention_weights`` that takes what their forward pass takes. A
+        model whose attention is no layer's says it here.
+        """
+        if len(history.item) == 0:
+            return {}
+        return recorded(self, lambda: self.score(history, seen, items))
 
     def fit_counts(self, snapshot: Snapshot, split: str) -> None:
         """Fill what is counted rather than learned, from the training events of ``split``: ``popularity`` here."""

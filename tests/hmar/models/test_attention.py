@@ -1,0 +1,46 @@
+"""What registered models say that they look at."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from hmar.data.snapshot import Snapshot
+from tests.support.contract import CASES
+from tests.support.models import ask, build, stirred
+
+LAYERS = {
+    "hmar": {"behavior_blocks.0", "sequence_blocks.0.attention"},
+    "hmar_plus": {"blocks.0.attention", "blocks.1.attention"},
+    "sasrec": {"blocks.0.attention", "blocks.1.attention"},
+    "din": {"attention"},
+    "popularity": set(),
+    "recent": set(),
+}
+"""Of the defaults."""
+
+
+@pytest.mark.parametrize(("name", "label", "config"), [pytest.param(*case, id="-".join(case[:2])) for case in CASES])
+def test_weights_of_every_model(name: str, label: str, config: dict[str, Any], shop: Snapshot) -> None:
+    """Named maps over the events that are read, and the score is the same with and without a look."""
+    model = stirred(build(name, config, shop))
+    items = torch.arange(3)[None]
+    for user in range(4):
+        history, seen = ask(model, shop, [user], max_length=9)
+        scores = model.score(history, seen, items)
+        found = model.looks_at(history, seen, items)
+        assert torch.equal(model.score(history, seen, items), scores)
+        for one in found.values():
+            queries = 3 if one.queries == "candidates" else len(history.item)
+            assert one.weights.shape == (len(one.maps), queries, len(history.item))
+            assert torch.isfinite(one.weights).all()
+            assert one.of_events(2).shape == (len(history.item),)
+        if label in ("default", "pre") and len(history.item):
+            assert LAYERS.get(name, set()) <= set(found)
+
+
+@pytest.mark.parametrize("name", ["hmar", "din"])
+def test_nothing_done_nothing_to_look_at(name: str, shop: Snapshot) -> None:
+    model = build(name, {"d": 8}, shop)
+    history, seen = ask(model, shop, [0], [int(shop.offsets[0])])
+    assert model.looks_at(history, seen, torch.zeros(1, 1, dtype=torch.int64)) == {}
