@@ -13,7 +13,6 @@ other ranker (``behavior``, ``time``). Its activation Dice, which looks at the o
 products in both nets are the published code's.
 """
 
-from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -23,6 +22,7 @@ from torch import Tensor, nn
 from hmar.data.histories import Histories
 from hmar.layers.dropout import Dropout
 from hmar.layers.event_inputs import EventInputs
+from hmar.layers.prelu_net import prelu_net
 from hmar.layers.target_attention import Keys, TargetAttention
 from hmar.models.base import Vocabulary
 from hmar.models.ranker import Ranker
@@ -71,7 +71,7 @@ class DIN(Ranker):
         )
         self.dropout = Dropout(config.dropout)
         self.attention = TargetAttention(config.d, config.attention, config.normalize)
-        self.net = _net([3 * config.d, *config.hidden])
+        self.net = prelu_net([3 * config.d, *config.hidden])
 
     def encode(self, histories: Histories) -> Keys:
         keys: Keys = self.attention.keys(self.dropout(self.inputs(self.items(histories.item), histories)))
@@ -84,10 +84,3 @@ class DIN(Ranker):
         z_BN = self.net(torch.cat([u_BND, q_BND, u_BND * q_BND], dim=-1))[..., 0]
         logits: Tensor = z_BN + self.bias(items)[..., 0]
         return logits
-
-
-def _net(widths: list[int]) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for inputs, outputs in pairwise(widths):
-        layers += [nn.Linear(inputs, outputs), nn.PReLU()]
-    return nn.Sequential(*layers, nn.Linear(widths[-1], 1, bias=False))

@@ -106,6 +106,7 @@ class Ranker(Recommender):
 
 
 def per_history(values_B: Tensor, batch: ImpressionBatch) -> Tensor:
-    """The mean over the batch's real candidates of a value that each history has for all of its own, a scalar."""
+    """The mean over the batch's real candidates of a value that each history has for all of its own, a scalar; 0 where
+    there are none."""
     candidates_B = batch.real.sum(1).to(values_B.dtype)
-    return (values_B * candidates_B).sum() / candidates_B.sum()
+    return (values_B * candidates_B).sum() / candidates_B.sum().clamp(min=1)
