@@ -112,7 +112,7 @@ def write_histories(path: Path, snapshot: Snapshot, data: TrainingData) -> None:
     path.write_text(json.dumps(users), encoding="utf-8")
 
 
-def training_data(task: dict[str, Any], *, counts: bool) -> TrainingData:
+def training_data(task: dict[str, Any], *, counts: bool, recency: bool = False) -> TrainingData:
     """The batches of a task, as training makes them."""
     loss = loss_function(task["loss"])
     return TrainingData(
@@ -123,12 +123,13 @@ def training_data(task: dict[str, Any], *, counts: bool) -> TrainingData:
         negatives=1 if loss.uses_negatives else 0,
         negatives_from="uniform",
         counts=counts,
+        recency=recency,
     )
 
 
 def training_batches(task: dict[str, Any], model: Encoder) -> list[TrainingBatch]:
     """The first epoch of it."""
-    return list(training_data(task, counts=model.uses_hbi).batches(0))
+    return list(training_data(task, counts=model.uses_hbi, recency=model.uses_recency).batches(0))
 
 
 def vocabulary(task: dict[str, Any]) -> Vocabulary:
