@@ -14,6 +14,7 @@ MODELS: dict[str, str] = {
     "hmar_plus": "HMARPlus",
     "sasrec": "SASRec",
     "din": "DIN",
+    "dien": "DIEN",
     "popularity": "Popularity",
     "recent": "Recent",
 }

@@ -11,6 +11,7 @@ _HMAR = {"d": 8, "positions": 20}
 _PLUS = {"d": 8, "positions": 20}
 _SASREC = {"d": 8, "positions": 20}
 _DIN = {"d": 8, "attention": [6], "hidden": [12, 6]}
+_DIEN = {"d": 8, "hidden": [12, 6]}
 
 CONFIGS: dict[str, dict[str, dict[str, Any]]] = {
     "hmar": {
@@ -52,6 +53,13 @@ CONFIGS: dict[str, dict[str, dict[str, Any]]] = {
         "default": _DIN,
         "sum": {**_DIN, "normalize": "sum", "attention": [40, 6], "hidden": [8]},
         "items-only": {**_DIN, "behavior": False, "time": False},
+    },
+    "dien": {
+        "default": _DIEN,
+        "without-auxiliary": {**_DIEN, "auxiliary": 0.0, "behavior": False},
+        "agru": {**_DIEN, "evolution": "agru"},
+        "aigru": {**_DIEN, "evolution": "aigru", "time": False},
+        "published": {**_DIEN, "evolution": "published"},
     },
     "popularity": {"target": {}, "all": {"behaviors": "all"}},
     "recent": {"all": {}, "target": {"behaviors": "target"}},

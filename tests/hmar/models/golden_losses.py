@@ -32,6 +32,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "hmar_plus": {"d": 16},
     "sasrec": {"d": 16, "heads": 2},
     "din": {"d": 16},
+    "dien": {"d": 16},
 }
 RUNS = {
     f"{model}-{loss}": (model, loss)

@@ -25,7 +25,7 @@ def check(space: SearchSpace, settings: TrainSettings) -> None:
 
 
 @pytest.mark.parametrize("preset", preset_names())
-@pytest.mark.parametrize("model", [*SEARCHED, "hmar_plus"])
+@pytest.mark.parametrize("model", [*SEARCHED, "hmar_plus", "dien"])
 def test_a_shipped_space_can_be_trained_and_begins_with_the_preset(preset: str, model: str) -> None:
     space, settings = search_space(model, preset), base(model, preset)
     check(space, settings)

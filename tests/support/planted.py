@@ -1,0 +1,67 @@
+"""Effects that a model exists for, planted into made-up users: it finds them, and a simpler model does not."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hmar.models.base import Recommender
+from tests.support.arrays import Event
+from tests.support.models import counts_of_rows, pack_rows
+
+BEHAVIORS = 3
+
+
+@dataclass(frozen=True)
+class Drift:
+    """Interests that walk around a circle of categories, half of them to the left, the others to the right; every user
+    takes two items of each category, a second apart.
+
+    What has been visited says nothing of the direction, only the order does: the categories before the first and after
+    the last visited one are alike but for it.
+
+    Attributes:
+        users: the events up to the walk's end, which is a category after the last of ``asked``.
+        asked: the events before that last category. ahead: int64 [U, I], its items. behind: those of the category
+            before the first one.
+    """
+
+    users: list[list[Event]]
+    asked: list[list[Event]]
+    ahead: NDArray[np.int64]
+    behind: NDArray[np.int64]
+
+    ITEMS = 36
+    PER_CATEGORY = 3
+    TAKEN = 2
+
+    def found(self, model: Recommender) -> float:
+        """The share of pairs (item ahead, item behind) that ``model`` has in the right order; one half is chance."""
+        histories = pack_rows(self.asked, BEHAVIORS, asked=2)
+        with torch.no_grad():
+            scores = model.score_all(histories, counts_of_rows(self.asked, BEHAVIORS)).numpy()
+        ahead = np.take_along_axis(scores, self.ahead, axis=1)[:, :, None]
+        behind = np.take_along_axis(scores, self.behind, axis=1)[:, None]
+        return float(((ahead > behind) + 0.5 * (ahead == behind)).mean())
+
+
+def drift(users: int, seed: int, behavior: int = 2) -> Drift:
+    """Walks over five categories out of twelve."""
+    rng = np.random.default_rng(seed)
+    categories, length = Drift.ITEMS // Drift.PER_CATEGORY, 5
+    walks, asked, ahead, behind = [], [], [], []
+    for user in range(users):
+        first, way = int(rng.integers(categories)), 1 if user % 2 else -1
+        taken = [
+            (first + way * step) % categories * Drift.PER_CATEGORY + int(item)
+            for step in range(length)
+            for item in rng.permutation(Drift.PER_CATEGORY)[: Drift.TAKEN]
+        ]
+        events = [(item, behavior, second) for second, item in enumerate(taken)]
+        walks.append(events)
+        asked.append(events[: -Drift.TAKEN])
+        in_category = np.arange(Drift.PER_CATEGORY)
+        ahead.append((first + way * (length - 1)) % categories * Drift.PER_CATEGORY + in_category)
+        behind.append((first - way) % categories * Drift.PER_CATEGORY + in_category)
+    return Drift(walks, asked, np.array(ahead), np.array(behind))
