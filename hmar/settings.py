@@ -8,6 +8,8 @@ trigger form and the parameters logged to MLflow. Subclass :class:`Section` for 
 import difflib
 import os
 from collections.abc import Mapping
+from copy import deepcopy
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Self, cast
 
@@ -174,7 +176,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise SettingsError(f"settings file {path}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
     try:
-        content = yaml.safe_load(text)
+        content = deepcopy(_parsed(text))
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
@@ -186,6 +188,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise SettingsError(f"settings file {path}: expected a mapping of keys, found {type(content).__name__}")
     return content
+
+
+@lru_cache(maxsize=64)
+def _parsed(text: str) -> Any:
+    """Presets are read again for every training that is put together, and parsing them takes most of that."""
+    return yaml.safe_load(text)
 
 
 def deep_merge(weak: Mapping[str, Any], strong: Mapping[str, Any]) -> dict[str, Any]:

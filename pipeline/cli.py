@@ -23,6 +23,7 @@ GROUPS: dict[str, dict[str, Command]] = {
     "Run": {
         "retrain": Command("pipeline.commands.retrain:main", "A raw log to a judged, registered and promoted model"),
         "tune": Command("pipeline.commands.tune:main", "Search better settings for a model, on validation only"),
+        "benchmark": Command("pipeline.commands.benchmark:main", "Models on logs, with intervals and costs, as tables"),
         "recommend": Command("pipeline.commands.recommend:main", "Items for every user by the champion, or one user's"),
         "report": Command("pipeline.commands.report:main", "A run as one HTML page"),
     },

@@ -42,6 +42,10 @@ class Home:
         """The search for one model's settings: the study's file, its trials' trainings, what came of it."""
         return self.root / "studies" / study / model
 
+    def benchmark(self, name: str) -> Path:
+        """What a benchmark keeps of its runs, and its tables."""
+        return self.root / "benchmarks" / name
+
     def recommendations(self, name: str) -> Path:
         return self.root / "recommendations" / name
 

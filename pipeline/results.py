@@ -1,6 +1,7 @@
 """What each stage hands to the next: small, JSON, and all that travels between Airflow tasks."""
 
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -159,4 +160,52 @@ class Tuned(_Result):
     epochs: int
     seconds: float
     """Of training and validation, all trials together."""
+    mlflow_run: str
+
+
+class Cell(_Result):
+    """One training of a benchmark: a row of its table, on one dataset and split, with one seed."""
+
+    dataset: str
+    split: str
+    row: str
+    seed: int
+
+
+class Prepared(_Result):
+    """One dataset of a benchmark."""
+
+    dataset: str
+    built: Built
+    accounts: Accounts
+
+
+class Searched(_Result):
+    """What the search for a benchmark's row has found on one dataset and split."""
+
+    dataset: str
+    split: str
+    row: str
+    settings: dict[str, Any]
+    """The best trial's own training settings; empty where nothing was searched."""
+    trials: int
+    epochs: int
+    seconds: float
+    """Of training and validation, all trials together."""
+
+
+class Measured(_Result):
+    """One finished cell."""
+
+    cell: Cell
+    file: Path
+    """Its JSON: metrics, cost, what it was made of."""
+
+
+class Concluded(_Result):
+    """The tables of a benchmark."""
+
+    markdown: Path
+    cells: int
+    missing: tuple[Cell, ...]
     mlflow_run: str

@@ -21,3 +21,11 @@ def handled_by(handler: Handler) -> Iterator[None]:
     finally:
         for number, old in former.items():
             signal.signal(number, old)
+
+
+@contextmanager
+def stopped_by_signals() -> Iterator[threading.Event]:
+    """An event that SIGTERM and SIGINT set while the block runs, for work in threads, which get no signals."""
+    stop = threading.Event()
+    with handled_by(lambda number, frame: stop.set()):
+        yield stop

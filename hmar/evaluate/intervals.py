@@ -40,10 +40,20 @@ def clustered(
     """
     if len(values) == 0:
         raise ValueError("no targets to average")
-    sums, counts = by_user(values, users)
+    return of_sums(*by_user(values, users), confidence, resamples, seed)
+
+
+def of_sums(
+    sums: NDArray[np.float64],
+    counts: NDArray[np.float64],
+    confidence: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Interval:
+    """The same from what each user adds to numerator and denominator, float64 [U, C] and [U]."""
     mean = sums.sum(axis=0) / counts.sum()
     if len(counts) < 2:
-        missing = np.full(values.shape[1], np.nan)
+        missing = np.full(sums.shape[1], np.nan)
         return Interval(mean, missing, missing, len(counts))
 
     def ratio(drawn: NDArray[np.int64], axis: int = -1) -> NDArray[np.float64]:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from hmar.errors import HmarError
 from hmar.threads import sleep_while_waiting
+from hmar.train.cost import counted
 from hmar.train.settings import TrainSettings
 from hmar.train.signals import StopSignal
 
@@ -27,7 +28,8 @@ def main(arguments: Sequence[str]) -> int:
 
         with together(settings.processes, arguments) as ranks, ranks.joined():
             if ranks.first:
-                train(settings, stop, ranks)
+                with counted(settings.out):
+                    train(settings, stop, ranks)
             else:
                 follow(settings, stop, ranks)
     except HmarError as error:

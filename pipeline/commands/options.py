@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from hmar.errors import DataError
+from hmar.settings import LayeredSettings
 from pipeline.commands.help import show
 from pipeline.home import Home, run_key
 from pipeline.settings import RetrainSettings
@@ -25,7 +26,7 @@ class RunSettings(DataSettings):
     """Key of the run, as 'hmar retrain' printed it; the newest one of this dataset if empty."""
 
 
-S = TypeVar("S", bound=RetrainSettings)
+S = TypeVar("S", bound=LayeredSettings)
 
 
 def parse(kind: type[S], arguments: list[str], program: str) -> S | None:

@@ -1,5 +1,6 @@
 """One trained model judged on the validation and test targets, in a process of its own."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.judged import as_evaluated, evaluation_directory
@@ -8,8 +9,13 @@ from pipeline.results import Built, Evaluated, Trained
 from pipeline.settings import RetrainSettings
 
 
-def evaluate(s: RetrainSettings, built: Built, trained: Trained) -> Evaluated:
+def evaluate(
+    s: RetrainSettings, built: Built, trained: Trained, *, relay: Callable[[str], None] | None = None
+) -> Evaluated:
     """Judge the model under full and sampled ranking; the results go to its directory and its MLflow run.
+
+    Args:
+        relay: see :func:`pipeline.process.run_module`.
 
     Raises:
         HmarError: what the evaluation process ended with.
@@ -21,7 +27,8 @@ def evaluate(s: RetrainSettings, built: Built, trained: Trained) -> Evaluated:
         s.mlflow_uri,
         *_common(s, built, trained.model),
     ]
-    run_module("hmar.evaluate", arguments, trained.directory / "evaluation", what=f"evaluation of {trained.model}")
+    directory = trained.directory / "evaluation"
+    run_module("hmar.evaluate", arguments, directory, what=f"evaluation of {trained.model}", relay=relay)
     return as_evaluated(s, built, trained.model, trained.directory, trained.mlflow_run)
 
 

@@ -2,9 +2,9 @@
 
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from hmar.errors import Interrupted, ModelError
 from pipeline import tuning
 from pipeline.process import run_module
 from pipeline.results import Attempted, Built, Planned, Tuned
-from pipeline.signals import handled_by
+from pipeline.signals import stopped_by_signals
 from pipeline.stages.train import REQUEST
 from pipeline.storage.atomic import write_json, write_text
 from pipeline.storage.lock import dataset_lock
@@ -62,6 +62,7 @@ def attempt(
     *,
     tell: Callable[["Tried"], None] | None = None,
     relay: Relay | None = None,
+    stop: threading.Event | None = None,
 ) -> list[Attempted]:
     """Run trials, ``parallel`` of them at a time; those that are over already are not repeated, those that were cut
     off go on from their last checkpoint.
@@ -70,6 +71,7 @@ def attempt(
         numbers: of the trials; all of the study if empty.
         tell: called with every trial when it is over.
         relay: gets the lines of the trainings; printed if not given.
+        stop: ends it when set; if not given, a signal does.
 
     Raises:
         Interrupted: a signal came; the same call goes on. HmarError: what would end any trial, not just this one.
@@ -79,7 +81,7 @@ def attempt(
     wanted = [one for one in Study.load(planned.file).trials() if one.number in (numbers or range(planned.trials))]
     done = [Attempted(number=one.number, state=one.state, value=one.value) for one in wanted if one.over]
     todo = [one.number for one in wanted if not one.over]
-    with _stopped_by_signals() as stop, ThreadPoolExecutor(s.parallel) as pool:
+    with nullcontext(stop) if stop else stopped_by_signals() as stop, ThreadPoolExecutor(s.parallel) as pool:
         running: set[Future[Tried]] = set()
         try:
             while (todo or running) and not stop.is_set():
@@ -259,14 +261,6 @@ def _tidy(out: Path) -> None:
     for heavy in (directory.checkpoints, directory.model):
         shutil.rmtree(heavy, ignore_errors=True)
     directory.best.unlink(missing_ok=True)
-
-
-@contextmanager
-def _stopped_by_signals() -> Iterator[threading.Event]:
-    """An event that SIGTERM and SIGINT set while the block runs; trainings run in threads, which get no signals."""
-    stop = threading.Event()
-    with handled_by(lambda number, frame: stop.set()):
-        yield stop
 
 
 # -- MLflow and files ------------------------------------------------------------------------------------------------
