@@ -20,7 +20,7 @@ def bucketed_attention(qkv_T3HK: Tensor, buckets: Buckets, dropout: float = 0.0)
         whole: Tensor = _OnCPU.apply(qkv_T3HK.reshape(tokens, -1), buckets, heads)
         return whole.view(tokens, heads, width)
     outputs = []
-    grids = _Pad.apply(qkv_T3HK.reshape(tokens, -1), buckets)
+    grids = Pad.apply(qkv_T3HK.reshape(tokens, -1), buckets)
     for (_, length), grid in zip(buckets.shapes, grids, strict=True):
         q, k, v = grid.view(-1, length, 3, heads, width).permute(2, 0, 3, 1, 4)
         if length == 1 and dropout == 0:
@@ -28,7 +28,7 @@ def bucketed_attention(qkv_T3HK: Tensor, buckets: Buckets, dropout: float = 0.0)
         else:
             out = scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=dropout)
         outputs.append(out.transpose(1, 2).reshape(-1, heads * width))
-    packed: Tensor = _Unpad.apply(buckets, *outputs)
+    packed: Tensor = Unpad.apply(buckets, *outputs)
     return packed.view(tokens, heads, width)
 
 
@@ -93,7 +93,7 @@ def _spread(gradients_TF: Tensor, buckets: Buckets) -> Tensor:
     return gradients_TF.index_select(0, buckets.token).index_fill_(0, buckets.padding, 0)
 
 
-class _Pad(torch.autograd.Function):
+class Pad(torch.autograd.Function):
     """Packed [T, F] to one grid [n * length, F] per bucket. No gradient comes from padding: nothing real reads it."""
 
     @staticmethod
@@ -107,7 +107,7 @@ class _Pad(torch.autograd.Function):
         return torch.cat(grids).index_select(0, ctx.buckets.cell), None
 
 
-class _Unpad(torch.autograd.Function):
+class Unpad(torch.autograd.Function):
     """The inverse: grids to packed tokens."""
 
     @staticmethod

@@ -61,11 +61,16 @@ class GroupedLinear(nn.Module):
 
     def forward(self, x_TD: Tensor, sizes: Sequence[int]) -> Tensor:
         """``sizes``: tokens per group, in order."""
-        if x_TD.device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
-            y: Tensor = _OnCPU.apply(x_TD, self.weight, self.bias, sizes)
-            return y
-        parts = x_TD.split(list(sizes))
-        return torch.cat([linear(x, w, b) for x, w, b in zip(parts, self.weight, self.bias, strict=True)])
+        return grouped_linear(x_TD, self.weight, self.bias, sizes)
+
+
+def grouped_linear(x_TD: Tensor, weight: Tensor, bias: Tensor, sizes: Sequence[int]) -> Tensor:
+    """:class:`GroupedLinear` with weights from elsewhere, [G, out, in] and [G, out]."""
+    if x_TD.device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
+        y: Tensor = _OnCPU.apply(x_TD, weight, bias, sizes)
+        return y
+    parts = x_TD.split(list(sizes))
+    return torch.cat([linear(x, w, b) for x, w, b in zip(parts, weight, bias, strict=True)])
 
 
 class _OnCPU(torch.autograd.Function):

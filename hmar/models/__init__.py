@@ -15,6 +15,7 @@ MODELS: dict[str, str] = {
     "sasrec": "SASRec",
     "din": "DIN",
     "dien": "DIEN",
+    "atrank": "ATRank",
     "popularity": "Popularity",
     "recent": "Recent",
 }

@@ -3,7 +3,7 @@
 import torch
 
 from hmar.errors import SettingsError
-from hmar.layers import attention
+from hmar.layers import attention, whole_attention
 from hmar.losses import cross_entropy
 from hmar.train.step import TrainingStep
 
@@ -25,5 +25,6 @@ def compile_step(step: TrainingStep, device: torch.device) -> None:
         reason = " ".join(str(error).split())[:200]
         raise SettingsError(f"compile: torch.compile does not work here ({reason}); leave it out") from None
     attention.leave_out_of_compilation()
+    whole_attention.leave_out_of_compilation()
     cross_entropy.leave_out_of_compilation()
     step.compile(dynamic=True, recompile_limit=SHAPES)

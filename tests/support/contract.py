@@ -12,6 +12,7 @@ _PLUS = {"d": 8, "positions": 20}
 _SASREC = {"d": 8, "positions": 20}
 _DIN = {"d": 8, "attention": [6], "hidden": [12, 6]}
 _DIEN = {"d": 8, "hidden": [12, 6]}
+_ATRANK = {"d": 16, "spaces": 2}
 
 CONFIGS: dict[str, dict[str, dict[str, Any]]] = {
     "hmar": {
@@ -60,6 +61,15 @@ CONFIGS: dict[str, dict[str, dict[str, Any]]] = {
         "agru": {**_DIEN, "evolution": "agru"},
         "aigru": {**_DIEN, "evolution": "aigru", "time": False},
         "published": {**_DIEN, "evolution": "published"},
+    },
+    "atrank": {
+        "default": _ATRANK,
+        "dot": {**_ATRANK, "score": "dot", "blocks": 2, "spaces": 4},
+        "mlp": {**_ATRANK, "head": "mlp", "hidden": [6]},
+        "grouped": {**_ATRANK, "groups": [["buy", "cart"]], "time": False},
+        "items-only": {**_ATRANK, "behavior": False, "time": False},
+        "target-only": {**_ATRANK, "behaviors": "target"},
+        "chosen": {**_ATRANK, "behaviors": ["view", "buy"], "score": "dot"},
     },
     "popularity": {"target": {}, "all": {"behaviors": "all"}},
     "recent": {"all": {}, "target": {"behaviors": "target"}},

@@ -1,16 +1,20 @@
 """Effects that a model exists for, planted into made-up users: it finds them, and a simpler model does not."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from hmar.data.snapshot import Snapshot
 from hmar.models.base import Recommender
-from tests.support.arrays import Event
+from tests.support.arrays import Event, write_impressions, write_snapshot
 from tests.support.models import counts_of_rows, pack_rows
 
 BEHAVIORS = 3
+_DAY = 86_400
+"""Seconds."""
 
 
 @dataclass(frozen=True)
@@ -65,3 +69,27 @@ def drift(users: int, seed: int, behavior: int = 2) -> Drift:
         ahead.append((first + way * (length - 1)) % categories * Drift.PER_CATEGORY + in_category)
         behind.append((first - way) % categories * Drift.PER_CATEGORY + in_category)
     return Drift(walks, asked, np.array(ahead), np.array(behind))
+
+
+def time_gaps(path: Path, users: int = 400, seed: int = 0) -> Snapshot:
+    """What is bought next goes with the item that was viewed 16 to 40 days ago.
+
+    Users view five of the items 0-11 each, one of them 16 to 40 days before they buy, the others, as chance has it,
+    less than 4 or more than 130 days before. They buy the companion, 12 items further on, of that one, and skip the
+    companion of another. So places in the history, and how often an item was viewed, bought or skipped, say nothing. A
+    first purchase of every user, years before the second, is for training, the second for validation.
+    """
+    things = 12
+    rng = np.random.default_rng(seed)
+    rows: list[list[Event]] = []
+    for _ in range(users):
+        row: list[Event] = []
+        for now in (4000 * _DAY, 8000 * _DAY):
+            items = rng.choice(things, 5, replace=False)
+            others = np.where(rng.random(4) < 0.5, rng.uniform(0.1, 4, 4), rng.uniform(130, 1000, 4))
+            days = np.concatenate([rng.uniform(16, 40, 1), others])
+            row += [(int(items[i]), 0, int(now - days[i] * _DAY)) for i in np.argsort(-days)]
+            row += [(int(things + items[0]), 2, now), (int(things + items[rng.integers(1, 5)]), 1, now)]
+        rows.append(row)
+    snapshot = write_snapshot(path, rows, items=2 * things, behaviors=("view", "skip", "buy"), held_out=2)
+    return write_impressions(snapshot, ("buy",), ("skip",), sampled=0)

@@ -33,6 +33,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "sasrec": {"d": 16, "heads": 2},
     "din": {"d": 16},
     "dien": {"d": 16},
+    "atrank": {"d": 16},
 }
 RUNS = {
     f"{model}-{loss}": (model, loss)

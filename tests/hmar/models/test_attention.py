@@ -14,6 +14,7 @@ LAYERS = {
     "hmar_plus": {"blocks.0.attention", "blocks.1.attention"},
     "sasrec": {"blocks.0.attention", "blocks.1.attention"},
     "din": {"attention"},
+    "atrank": {"blocks.0", "attention"},
     "popularity": set(),
     "recent": set(),
 }

@@ -20,8 +20,9 @@ from tests.support.models import ask, build
 
 ITEMS, USERS, EVENTS = 24, 60, 9
 
-# Views tell as much as buys here, and what weighs little beside its negatives is learned slowly.
-OWN: dict[str, dict[str, Any]] = {"hmar_plus": {"auxiliary": 1.0}}
+# Views tell as much as buys here, and what weighs little beside its negatives is learned slowly. The batches of one
+# board are learned by heart before long by what is as wide as a model for real logs.
+OWN: dict[str, dict[str, Any]] = {"hmar_plus": {"auxiliary": 1.0}, "atrank": {"d": 32, "dropout": 0.5}}
 
 
 def board(path: Path, tastes: int) -> Snapshot:
@@ -72,7 +73,7 @@ def test_an_encoder_learns_the_board(name: str, loss_name: str, tmp_path: Path) 
 @pytest.mark.parametrize("name", [name for name in MODELS if model_class(name).family == "ranker"])
 def test_a_ranker_learns_the_board(name: str, tmp_path: Path) -> None:
     snapshot = write_impressions(board(tmp_path / "board", tastes=2), ("view", "buy"), (), sampled=2)
-    model, loss = build(name, {"dropout": 0.1}, snapshot), loss_function("log_loss")
+    model, loss = build(name, {"dropout": 0.1, **OWN.get(name, {})}, snapshot), loss_function("log_loss")
     assert isinstance(model, Ranker)
     data = ImpressionData(snapshot, "leave_one_out", max_length=20, batch_size=60)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
