@@ -128,7 +128,12 @@ class TrackedRun:
     def log_input(self, dataset_input: Any) -> None:
         """Log a dataset (:func:`hmar.tracking.dataset.snapshot_input`); logging it again changes nothing."""
         with service_errors(self.uri):
-            self.client.log_inputs(self.run_id, datasets=[dataset_input])
+            try:
+                self.client.log_inputs(self.run_id, datasets=[dataset_input])
+            except Exception as error:
+                if not _is_there_already(error):
+                    raise
+                self.client.log_inputs(self.run_id, datasets=[dataset_input])
 
     def log_figure(self, figure: "Figure", path: str) -> None:
         with service_errors(self.uri):
@@ -151,6 +156,12 @@ class TrackedRun:
     def finish(self, status: Status) -> None:
         with service_errors(self.uri):
             self.client.set_terminated(self.run_id, status=status)
+
+
+def _is_there_already(error: Exception) -> bool:
+    """Whether another run has added the same dataset since MLflow saw that it was missing: SQLite, MySQL and PostgreSQL
+    say so in these words, which is all that comes through a server."""
+    return any(words in str(error) for words in ("UNIQUE constraint", "Duplicate entry", "duplicate key"))
 
 
 def ensure_experiment(client: "MlflowClient", uri: str, name: str, artifacts: str = "") -> str:

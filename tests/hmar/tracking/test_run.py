@@ -1,5 +1,7 @@
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
@@ -108,3 +110,21 @@ def test_a_deleted_experiment_is_explained(uri: str) -> None:
 
 def test_flatten() -> None:
     assert flatten({"a": 1, "b": {"c": {"d": 2}, "e": [3]}}) == {"a": 1, "b.c.d": 2, "b.e": [3]}
+
+
+def test_runs_that_log_one_dataset_at_once_all_have_it(uri: str) -> None:
+    from mlflow.entities import Dataset, DatasetInput
+
+    runs = [open_run(uri, identity=f"run {number}") for number in range(4)]
+    ready = Barrier(len(runs))
+
+    def log(run: TrackedRun, digest: str) -> None:
+        ready.wait(timeout=60)
+        run.log_input(DatasetInput(Dataset("films", digest, "local", "{}")))
+
+    with ThreadPoolExecutor(len(runs)) as pool:
+        for digest in map(str, range(5)):
+            list(pool.map(log, runs, [digest] * len(runs)))
+    for run in runs:
+        logged = run.client.get_run(run.run_id).inputs.dataset_inputs
+        assert sorted(int(one.dataset.digest) for one in logged) == list(range(5))
