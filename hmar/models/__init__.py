@@ -13,6 +13,7 @@ MODELS: dict[str, str] = {
     "hmar": "HMAR",
     "hmar_plus": "HMARPlus",
     "sasrec": "SASRec",
+    "bpr_mf": "BPRMF",
     "din": "DIN",
     "dien": "DIEN",
     "atrank": "ATRank",

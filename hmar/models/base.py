@@ -37,6 +37,8 @@ class Vocabulary:
     consuming: tuple[bool, ...]
     feedback: tuple[int, ...] = ()
     """What each behavior says of its item: 1 yes, -1 no, 0 neither; empty where that was not written down."""
+    users: int = 0
+    """Users of the snapshot, for models that learn something about each; 0 where that was not written down."""
 
     @classmethod
     def of(cls, snapshot: Snapshot) -> "Vocabulary":
@@ -47,6 +49,7 @@ class Vocabulary:
             repeats=snapshot.manifest.repeats,
             consuming=tuple(bool(flag) for flag in snapshot.consuming),
             feedback=tuple(snapshot.feedback.tolist()),
+            users=snapshot.n_users,
         )
 
 

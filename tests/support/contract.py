@@ -50,6 +50,8 @@ CONFIGS: dict[str, dict[str, dict[str, Any]]] = {
         "post": {**_SASREC, "norm": "post", "heads": 4},
         "target-only": {**_SASREC, "behaviors": "target"},
     },
+    # Not of the target behavior only: those events, nearly every item once, have no order-free rule to be learned.
+    "bpr_mf": {"default": {"d": 8}, "no-bias": {"d": 8, "bias": False}},
     "din": {
         "default": _DIN,
         "sum": {**_DIN, "normalize": "sum", "attention": [40, 6], "hidden": [8]},

@@ -1,20 +1,68 @@
 """Effects that a model exists for, planted into made-up users: it finds them, and a simpler model does not."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from hmar.data.batches import TrainingData
+from hmar.data.impressions import ImpressionData
 from hmar.data.snapshot import Snapshot
-from hmar.models.base import Recommender
+from hmar.losses import loss_function, total_loss
+from hmar.models.base import Encoder, Recommender
+from hmar.models.ranker import Ranker
 from tests.support.arrays import Event, write_impressions, write_snapshot
-from tests.support.models import counts_of_rows, pack_rows
+from tests.support.models import build, counts_of_rows, pack_rows
 
 BEHAVIORS = 3
 _DAY = 86_400
 """Seconds."""
+
+
+def fitted(
+    name: str,
+    config: Mapping[str, Any],
+    snapshot: Snapshot,
+    *,
+    epochs: int,
+    lr: float = 0.01,
+    batch_size: int = 100,
+    max_length: int = 20,
+    negatives: int = 1,
+    loss: str = "bpr",
+    seed: int = 0,
+) -> Recommender:
+    """A model of any kind, trained on split leave_one_out as its kind is: encoders on next items under ``loss``,
+    rankers on labelled impressions, rules by counting. In evaluation mode."""
+    model = build(name, config, snapshot, seed=seed)
+    data: TrainingData | ImpressionData
+    if isinstance(model, Encoder):
+        compared = {"negatives": negatives, "negatives_from": "uniform", "recency": model.uses_recency}
+        data = TrainingData(
+            snapshot, "leave_one_out", max_length=max_length, batch_size=batch_size, behaviors=model.reads,
+            seed=seed, **compared,  # type: ignore[arg-type]
+        )  # fmt: skip
+        criterion = loss_function(loss)
+    elif isinstance(model, Ranker):
+        data = ImpressionData(
+            snapshot, "leave_one_out", max_length=max_length, batch_size=batch_size, negatives=negatives, seed=seed,
+            behaviors=model.reads,
+        )  # fmt: skip
+        criterion = loss_function("log_loss")
+    else:
+        return model
+    optimizer = torch.optim.Adam(model.parameters(), lr=lr)
+    model.train()
+    for epoch in range(epochs):
+        for batch in data.batches(epoch):
+            optimizer.zero_grad()
+            total_loss(model, criterion, batch).backward()
+            optimizer.step()
+    return model.eval()
 
 
 @dataclass(frozen=True)

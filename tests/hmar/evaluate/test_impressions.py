@@ -62,7 +62,7 @@ def test_scores_stand_at_their_candidates(shop: Snapshot, monkeypatch: pytest.Mo
                 assert judged.score[cell] == (base * 31 + shown.item[cell] * 17) % 23
 
 
-@pytest.mark.parametrize("name", ["hmar", "hmar_plus", "sasrec", "din", "dien", "popularity", "recent"])
+@pytest.mark.parametrize("name", ["hmar", "hmar_plus", "sasrec", "bpr_mf", "din", "dien", "popularity", "recent"])
 def test_every_kind_of_model_is_judged(shop: Snapshot, name: str) -> None:
     model = untrained(name, shop).train()
     judged = judge_impressions(model, shop, SPLIT, "test", max_length=9)

@@ -31,6 +31,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "hmar": {"d": 16, "heads": 2, "alpha": {"view": 0.1, "cart": 0.1, "buy": 0.7}},
     "hmar_plus": {"d": 16},
     "sasrec": {"d": 16, "heads": 2},
+    "bpr_mf": {"d": 16},
     "din": {"d": 16},
     "dien": {"d": 16},
     "atrank": {"d": 16},

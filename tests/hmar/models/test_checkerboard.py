@@ -25,6 +25,12 @@ ITEMS, USERS, EVENTS = 24, 60, 9
 OWN: dict[str, dict[str, Any]] = {"hmar_plus": {"auxiliary": 1.0}, "atrank": {"d": 32, "dropout": 0.5}}
 
 
+def config_of(name: str, **wanted: Any) -> dict[str, Any]:
+    """What is wanted of a model, as far as it has such settings, and its own."""
+    known = model_class(name).Config.model_fields
+    return {key: value for key, value in wanted.items() if key in known} | OWN.get(name, {})
+
+
 def board(path: Path, tastes: int) -> Snapshot:
     """User u takes items i with i % 2 == u % tastes, each once, in random order: views first, then buys."""
     rng = np.random.default_rng(0)
@@ -52,7 +58,7 @@ def right_order(scores: torch.Tensor, snapshot: Snapshot) -> float:
 @pytest.mark.parametrize("loss_name", list(LOSSES))
 def test_an_encoder_learns_the_board(name: str, loss_name: str, tmp_path: Path) -> None:
     snapshot = board(tmp_path / "board", tastes=2)
-    model, loss = build(name, {"d": 16, "dropout": 0.1, **OWN.get(name, {})}, snapshot), loss_function(loss_name)
+    model, loss = build(name, config_of(name, d=16, dropout=0.1), snapshot), loss_function(loss_name)
     assert isinstance(model, Encoder)
     given = {**LOSS_DATA[loss_name], "recency": model.uses_recency}
     data = TrainingData(snapshot, "leave_one_out", max_length=20, batch_size=20, **given)
@@ -73,7 +79,7 @@ def test_an_encoder_learns_the_board(name: str, loss_name: str, tmp_path: Path) 
 @pytest.mark.parametrize("name", [name for name in MODELS if model_class(name).family == "ranker"])
 def test_a_ranker_learns_the_board(name: str, tmp_path: Path) -> None:
     snapshot = write_impressions(board(tmp_path / "board", tastes=2), ("view", "buy"), (), sampled=2)
-    model, loss = build(name, {"dropout": 0.1, **OWN.get(name, {})}, snapshot), loss_function("log_loss")
+    model, loss = build(name, config_of(name, dropout=0.1), snapshot), loss_function("log_loss")
     assert isinstance(model, Ranker)
     data = ImpressionData(snapshot, "leave_one_out", max_length=20, batch_size=60)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)

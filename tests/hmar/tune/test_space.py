@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 
 from hmar.errors import SettingsError
+from hmar.settings import read_yaml
 from hmar.train.settings import TrainSettings, preset_names
 from hmar.tune.legal import NOT_SEARCHED, refuse_illegal, refuse_leaks, refuse_unknown_keys
-from hmar.tune.space import SearchSpace, search_space
+from hmar.tune.space import SPACES, SearchSpace, search_space
 
 SEARCHED = ("hmar", "sasrec")
 
@@ -25,7 +26,7 @@ def check(space: SearchSpace, settings: TrainSettings) -> None:
 
 
 @pytest.mark.parametrize("preset", preset_names())
-@pytest.mark.parametrize("model", [*SEARCHED, "hmar_plus", "dien"])
+@pytest.mark.parametrize("model", sorted(read_yaml(SPACES)))
 def test_a_shipped_space_can_be_trained_and_begins_with_the_preset(preset: str, model: str) -> None:
     space, settings = search_space(model, preset), base(model, preset)
     check(space, settings)
