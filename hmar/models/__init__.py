@@ -17,6 +17,7 @@ MODELS: dict[str, str] = {
     "din": "DIN",
     "dien": "DIEN",
     "atrank": "ATRank",
+    "dfn": "DFN",
     "popularity": "Popularity",
     "recent": "Recent",
 }

@@ -13,6 +13,7 @@ _SASREC = {"d": 8, "positions": 20}
 _DIN = {"d": 8, "attention": [6], "hidden": [12, 6]}
 _DIEN = {"d": 8, "hidden": [12, 6]}
 _ATRANK = {"d": 16, "spaces": 2}
+_DFN = {"d": 8, "inner": 2, "attention": [6], "hidden": [12, 6]}
 
 CONFIGS: dict[str, dict[str, dict[str, Any]]] = {
     "hmar": {
@@ -72,6 +73,14 @@ CONFIGS: dict[str, dict[str, dict[str, Any]]] = {
         "items-only": {**_ATRANK, "behavior": False, "time": False},
         "target-only": {**_ATRANK, "behaviors": "target"},
         "chosen": {**_ATRANK, "behaviors": ["view", "buy"], "score": "dot"},
+    },
+    "dfn": {
+        "default": _DFN,
+        "no-external": {**_DFN, "external": False, "heads": 4},
+        "no-wide": {**_DFN, "wide": False, "attention": [9, 5]},
+        "no-fm": {**_DFN, "fm": False, "behavior": False},
+        "no-deep": {**_DFN, "deep": False, "time": False},
+        "disliked-more": {**_DFN, "dislike": 10.0},
     },
     "popularity": {"target": {}, "all": {"behaviors": "all"}},
     "recent": {"all": {}, "target": {"behaviors": "target"}},

@@ -14,6 +14,7 @@ from hmar.errors import ModelError
 from hmar.evaluate import impressions
 from hmar.evaluate.impression_metrics import auc
 from hmar.evaluate.impressions import judge_impressions, summarize_impressions
+from hmar.models import MODELS
 from hmar.models.base import CandidateCounts, Rule, Vocabulary
 from hmar.settings import Section
 from tests.support.arrays import random_users, write_impressions, write_snapshot
@@ -62,7 +63,7 @@ def test_scores_stand_at_their_candidates(shop: Snapshot, monkeypatch: pytest.Mo
                 assert judged.score[cell] == (base * 31 + shown.item[cell] * 17) % 23
 
 
-@pytest.mark.parametrize("name", ["hmar", "hmar_plus", "sasrec", "bpr_mf", "din", "dien", "popularity", "recent"])
+@pytest.mark.parametrize("name", list(MODELS))
 def test_every_kind_of_model_is_judged(shop: Snapshot, name: str) -> None:
     model = untrained(name, shop).train()
     judged = judge_impressions(model, shop, SPLIT, "test", max_length=9)

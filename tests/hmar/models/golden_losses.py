@@ -35,6 +35,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "din": {"d": 16},
     "dien": {"d": 16},
     "atrank": {"d": 16},
+    "dfn": {"d": 16},
 }
 RUNS = {
     f"{model}-{loss}": (model, loss)

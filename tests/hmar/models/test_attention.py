@@ -15,6 +15,7 @@ LAYERS = {
     "sasrec": {"blocks.0.attention", "blocks.1.attention"},
     "din": {"attention"},
     "atrank": {"blocks.0", "attention"},
+    "dfn": {"internal.0", "internal.1", "internal.2", "external.0", "external.1"},
     "popularity": set(),
     "recent": set(),
 }
