@@ -22,14 +22,15 @@ TAG = "hmar.leaks"
 def of_split(snapshot: "Snapshot", split: str, sampled: bool = True) -> tuple[str, ...]:
     """What a judgement on the split gives away.
 
-    split=published: ties with the target's time, no validation targets, items nobody had seen. negatives=unseen: the
+    split=published: ties with the target's time, validation targets that are the test targets unless the snapshot has
+    others, items nobody had seen. negatives=unseen: the
     sampled candidates are outside the history, so that, where items recur, having been seen gives the target away.
 
     Args:
         sampled: whether targets are ranked among the sampled candidates too.
     """
-    published = split == "published"
-    unseen = published or bool(snapshot.manifest.settings.get("unseen"))
+    published, settings = split == "published", snapshot.manifest.settings
+    unseen = bool(settings.get("unseen")) or (published and settings.get("published", {}).get("unseen", True))
     found = {"split=published": published, "negatives=unseen": unseen and sampled and snapshot.manifest.repeats}
     return tuple(name for name, there in found.items() if there)
 

@@ -107,6 +107,16 @@ class ImpressionSettings(Section):
         return bool(self.negative) or self.sampled > 0
 
 
+class PublishedSplit(Section):
+    """What the split published repeats of HMAR's code; each can be taken back alone."""
+
+    unseen: bool = True
+    """Whether its sampled negatives exclude the user's history, whatever snapshot.unseen says."""
+    own_validation: bool = False
+    """Whether the epoch can be chosen on targets of its own: a user's target event before the held-out one, from which
+    on nothing is trained on. The published code has none, so the two parts of the split hold the same targets."""
+
+
 class SnapshotSettings(Section):
     """Events to point-in-time correct sequences, splits and candidates."""
 
@@ -130,6 +140,7 @@ class SnapshotSettings(Section):
     test_quantile: float = Field(0.9, gt=0, lt=1)
     """temporal split: the test part begins at this quantile."""
     impressions: ImpressionSettings = ImpressionSettings()
+    published: PublishedSplit = PublishedSplit()
     seed: int = 0
 
     @property

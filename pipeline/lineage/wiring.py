@@ -46,7 +46,7 @@ SNAPSHOT: dict[str, tuple[str, ...]] = {
     "hbi": ("42_hbi_packed", "42_hbi_narrow", "43_hbi_counted"),
     "events": ("0_events",),
     "chosen": ("51_leave_one_out", "53_temporal"),
-    "histories": ("60_histories", "55_published"),
+    "histories": ("60_histories", "56_published"),
     "training": ("61_leave_one_out_training", "62_temporal_training", "66_published_training"),
     "catalogs": ("64_catalogs", "67_whole_catalog"),
     "candidate_plan": ("70_candidate_plan", "73_short"),

@@ -22,10 +22,11 @@ SCHEMA = pa.schema([("target", pa.int64()), ("position", pa.int16()), ("item", p
 def write_candidates(warehouse: Warehouse, settings: SnapshotSettings, split: str, path: Path) -> None:
     """Draw for the rows of ``targets`` and write them in the order of (target, position).
 
-    The split published has negatives outside the history whatever the settings say, as the published code does. Every
-    target has exactly ``settings.candidates`` rows; item is null where the catalog had no more to offer.
+    The split published has negatives outside the history, as the published code does, unless ``settings.published``
+    says otherwise. Every target has exactly ``settings.candidates`` rows; item is null where the catalog had no more
+    to offer.
     """
-    unseen = settings.unseen or split == "published"
+    unseen = settings.unseen or (split == "published" and settings.published.unseen)
     variables = {
         "split": split,
         "seed": settings.seed,

@@ -28,7 +28,11 @@ def write_splits(warehouse: Warehouse, settings: SnapshotSettings, directory: Pa
     Raises:
         DataError: no event can be a target.
     """
-    warehouse.set(validation_quantile=settings.validation_quantile, test_quantile=settings.test_quantile)
+    warehouse.set(
+        validation_quantile=settings.validation_quantile,
+        test_quantile=settings.test_quantile,
+        own_validation=settings.published.own_validation,
+    )
     warehouse.table("50_target_events")
     if not warehouse.value("select count(*) from target_events"):
         raise DataError(
@@ -82,7 +86,8 @@ def _published(warehouse: Warehouse) -> dict[str, str]:
     """Leave-one-out with the leaks of HMAR's code (github.com/Shereen-Elsayed/HMAR, function data_partition_tmall and
     its likes), to compare with printed tables and to price them. As there:
 
-    - the target is a user's last target event, where the user has three events or more; there is no validation item
+    - the target is a user's last target event, where the user has three events or more; there is no validation item,
+      unless the settings ask for one
     - history and training range are what stands before it in the user's sequence, ties included; what comes after it,
       in any behavior, is dropped
     - users without a history are not judged; users with fewer than three events are trained on whole
@@ -96,7 +101,8 @@ def _published(warehouse: Warehouse) -> dict[str, str]:
     a split: see the switches of the model.
     """
     warehouse.table("54_held_out")
-    warehouse.table("55_published", "histories")
+    warehouse.table("55_epoch_choice")
+    warehouse.table("56_published", "histories")
     warehouse.table("66_published_training", "training")
     warehouse.table("67_whole_catalog", "catalogs")
     return {}
