@@ -29,8 +29,9 @@ Events of a user stand in the order (time, funnel rank of the behavior, hash of 
 holds an event several times, by the count that its hbi has reached.
 
 The split ``published`` breaks three promises of TARGET_COLUMNS on purpose, as HMAR's code does: its two parts hold the
-same targets, ``history_end`` is ``event`` (so that events of the target's own time may stand before it) and ``catalog``
-is all items. ``repeat`` and ``cold_user`` are said of the history as it is there.
+same targets (unless the settings ask for a validation of its own), ``history_end`` is ``event`` (so that events of the
+target's own time may stand before it) and ``catalog`` is all items. ``repeat`` and ``cold_user`` are said of the
+history as it is there.
 """
 
 import json

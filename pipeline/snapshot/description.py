@@ -20,8 +20,9 @@ CORE_NOTE = (
 )
 
 PUBLISHED_NOTE = (
-    "split published: leaks by intent, to compare with printed tables; validation is test, the catalog is the whole "
-    "log's, and a history holds the events of the target's own time that stand before it"
+    "split published: leaks by intent, to compare with printed tables; validation is test unless the settings ask for "
+    "one of its own, the catalog is the whole log's, and a history holds the events of the target's own time that "
+    "stand before it"
 )
 
 

@@ -65,6 +65,8 @@ def test_leaks_of_a_choice_and_of_a_split(snapshot: Snapshot, tmp_path: Path) ->
     assert leaks.of_split(snapshot, "leave_one_out") == ()
     assert leaks.of_split(snapshot, "published") == ("split=published", "negatives=unseen")
     events = random_events(20, 30, 400, seed=2)
+    uniform = make_snapshot(tmp_path, events, splits=["published"], published={"unseen": False})
+    assert leaks.of_split(uniform, "published") == ("split=published",)
     for repeats, expected in ((True, ("negatives=unseen",)), (False, ())):
         unseen = make_snapshot(tmp_path, events, repeats=repeats, unseen=True)
         assert leaks.of_split(unseen, "leave_one_out") == expected

@@ -153,3 +153,48 @@ def test_the_split_of_the_run_is_always_built() -> None:
 def test_a_wrong_list_of_splits_is_refused(tmp_path: Path, wrong: list[str]) -> None:
     with pytest.raises(SettingsError, match=r"snapshot\.splits"):
         snapshot_run(tmp_path, splits=wrong)
+
+
+# -- taken back, one by one --------------------------------------------------------------------------------------
+
+
+def test_a_validation_of_its_own_is_the_target_event_before_and_nothing_else_moves(tmp_path: Path) -> None:
+    events = random_events(40, 60, 1500, seed=3)
+    usual = published(tmp_path, events)
+    own = published(tmp_path, events, published={"own_validation": True})
+    before, test = (snapshot.targets("published", "test") for snapshot in (usual, own))
+    assert np.array_equal(before.event, test.event)
+    assert np.array_equal(before.history_end, test.history_end)
+    assert np.array_equal(usual.candidates("published", before), own.candidates("published", test))
+
+    validation = own.targets("published", "validation")
+    assert len(validation) > 30
+    ends, offsets = own.train_end("published"), own.offsets
+    event_of = dict(zip(validation.user.tolist(), validation.event.tolist(), strict=True))
+    for user, held_out in zip(test.user.tolist(), test.event.tolist(), strict=True):
+        rows = np.arange(offsets[user] + 1, held_out)
+        earlier = rows[own.behavior[rows] == own.target_behavior]
+        assert event_of.get(user, -1) == (earlier[-1] if len(earlier) else -1)
+        assert ends[user] == (earlier[-1] if len(earlier) else held_out)
+    assert set(event_of) <= set(test.user.tolist())
+    assert (validation.history_end == validation.event).all()
+    unheld = np.setdiff1d(np.arange(own.n_users), test.user)
+    assert np.array_equal(ends[unheld], usual.train_end("published")[unheld])
+
+
+def test_negatives_of_the_published_split_can_be_uniform(tmp_path: Path) -> None:
+    events = random_events(40, 30, 1500, seed=4)
+    usual = published(tmp_path, events, candidates=15)
+    uniform = published(tmp_path, events, candidates=15, published={"unseen": False})
+    before, test = (snapshot.targets("published", "test") for snapshot in (usual, uniform))
+    assert np.array_equal(before.event, test.event)
+    assert np.array_equal(usual.train_end("published"), uniform.train_end("published"))
+    drawn, seen = uniform.candidates("published", test), 0
+    for n in range(len(test)):
+        assert test.item[n] not in drawn[n]
+        seen += len(np.intersect1d(uniform.item[uniform.offsets[test.user[n]] : test.history_end[n]], drawn[n]))
+    assert seen > len(test), "items of the history are negatives as any others"
+    both = published(tmp_path, events, unseen=True, published={"unseen": False}, candidates=5)
+    targets = both.targets("published", "test")
+    first = both.item[both.offsets[targets.user[0]] : targets.history_end[0]]
+    assert not set(both.candidates("published", targets)[0]) & set(first), "snapshot.unseen is for all splits"
