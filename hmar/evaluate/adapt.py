@@ -12,6 +12,7 @@ from hmar.data.histories import Histories
 from hmar.data.snapshot import Snapshot
 from hmar.errors import DataError
 from hmar.export import LoadedModel
+from hmar.layers.attention_weights import Attention
 from hmar.models.base import CandidateCounts, Recommender, Vocabulary
 from hmar.settings import Section
 
@@ -72,6 +73,19 @@ class Adapted(Recommender):
         scores = old_scores.new_full((len(histories), self.vocabulary.items), -torch.inf)
         scores[:, self.known] = old_scores[:, self.old_item[self.known]]
         return scores
+
+    def knows(self, items: Tensor) -> Tensor:
+        return self.old_item[items] >= 0
+
+    def looks_at(self, history: Histories, seen: CandidateCounts, items: Tensor) -> dict[str, Attention]:
+        kept = self.old_item[history.item] >= 0
+        old = self.old_item[items].clamp(min=0)
+        found = self.model.looks_at(self._histories(history), self._counts(seen, history), old)
+        return {name: one.among(kept) for name, one in found.items()}
+
+    def terms(self, history: Histories, seen: CandidateCounts, items: Tensor) -> dict[str, Tensor]:
+        old = self.old_item[items].clamp(min=0)
+        return self.model.terms(self._histories(history), self._counts(seen, history), old)
 
     def _histories(self, histories: Histories) -> Histories:
         old = self.old_item[histories.item]

@@ -3,7 +3,7 @@ more, plainly, for one history."""
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -36,6 +36,22 @@ class Attention:
         if self.queries == "candidates":
             return mean_QL[candidate]
         return mean_QL[-1] if self.read == "newest" else mean_QL.mean(0)
+
+    def each(self) -> "list[Attention]":
+        """Every map by itself."""
+        return [replace(self, weights=self.weights[m : m + 1], maps=(name,)) for m, name in enumerate(self.maps)]
+
+    def among(self, known: Tensor) -> "Attention":
+        """The same in a history in which the events ``known``, bool [L'], are these L: the others weigh nothing, and
+        look at nothing."""
+        maps, queries, _ = self.weights.shape
+        weights = self.weights.new_zeros(maps, queries, len(known))
+        weights[:, :, known] = self.weights
+        if self.queries == "events":
+            rows = weights.new_zeros(maps, len(known), len(known))
+            rows[:, known] = weights
+            weights = rows
+        return replace(self, weights=weights)
 
 
 @runtime_checkable

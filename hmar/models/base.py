@@ -119,6 +119,10 @@ class Recommender(nn.Module):
         are now; equal to :meth:`score_all` up to rounding."""
         return ScoredCatalog(self)
 
+    def knows(self, items: Tensor) -> Tensor:
+        """Whether it can score, and read events of, items int64 [N]; bool [N]."""
+        return torch.ones_like(items, dtype=torch.bool)
+
     def looks_at(self, history: Histories, seen: CandidateCounts, items: Tensor) -> dict[str, Attention]:
         """What the layers look at in one history when they are asked about items int64 [1, N], by name, first to last;
         the model is in evaluation mode. None where it attends to nothing, or nothing was done yet.
@@ -129,6 +133,11 @@ class Recommender(nn.Module):
         if len(history.item) == 0:
             return {}
         return recorded(self, lambda: self.score(history, seen, items))
+
+    def terms(self, history: Histories, seen: CandidateCounts, items: Tensor) -> dict[str, Tensor]:
+        """What the scores of items int64 [1, N] are the sum of, for one history: by name, [1, N] each. Empty where a
+        score is no sum whose terms mean something, and where nothing was done yet."""
+        return {}
 
     def fit_counts(self, snapshot: Snapshot, split: str) -> None:
         """Fill what is counted rather than learned, from the training events of ``split``: ``popularity`` here."""
@@ -249,6 +258,10 @@ class Encoder(Recommender):
         """phi, [..., F], of cells [...]: nothing learned, and zeros where the user never had the item."""
         return evidence.counts
 
+    def feature_names(self) -> tuple[str, ...]:
+        """What the F features say; :meth:`terms` adds up those of one name."""
+        return tuple(f"HBI {name}" for name in self.vocabulary.behaviors)
+
     def left_out(self, evidence: Evidence) -> Tensor | None:
         """bool [...]: cells whose item no loss compares the true item with, because no ranking offers it; None where
         there are none. Asked for only where ``uses_recency``."""
@@ -291,6 +304,27 @@ class Encoder(Recommender):
             added_P = (self.evidence_weights(queries_BD)[row] * self.features(evidence)).sum(-1)
             scores_BN = scores_BN.index_put((row, place), added_P.to(scores_BN.dtype), accumulate=True)
         return self._or_popularity(histories, scores_BN, self.popularity[items])
+
+    def terms(self, history: Histories, seen: CandidateCounts, items: Tensor) -> dict[str, Tensor]:
+        """The item's vector as if it had never been seen, what the counts of the user's past with it add, and what the
+        behavior that is asked for adds to every item."""
+        if len(history.item) == 0:
+            return {}
+        query_1D = self.last_queries(history)
+        never_R = self.popularity.new_zeros(len(self.vocabulary.behaviors)) if self.uses_hbi else None
+        found = {"item": torch.einsum("bd,bnd->bn", query_1D, self.item_vectors(items, never_R))}
+        if not self.uses_counts:
+            return found
+        weights_1F = self.evidence_weights(query_1D)
+        index_1N, found_1N = self._cells_of(seen, items)
+        features_1NF = weights_1F.new_zeros(*items.shape, weights_1F.shape[1])
+        features_1NF[found_1N] = self.features(seen.at(index_1N[found_1N]).evidence(history.now))
+        for place, name in enumerate(self.feature_names()):
+            added_1N = weights_1F[:, place : place + 1] * features_1NF[..., place]
+            found[name] = found[name] + added_1N if name in found else added_1N
+        if self.uses_hbi:
+            found["asked"] = weights_1F.gather(1, history.asked[:, None]).expand(items.shape)
+        return found
 
     def score_all(self, histories: Histories, seen: CandidateCounts) -> Tensor:
         """As in the base class: one matrix product, in which every item counts as never seen, and in the cells of the

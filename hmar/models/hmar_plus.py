@@ -44,7 +44,7 @@ from hmar.layers.permute import permute
 from hmar.layers.positions import LearnedPositions
 from hmar.layers.segments import Segments
 from hmar.layers.self_attention import SelfAttention
-from hmar.models.base import Encoder, TrainingBatch, Vocabulary
+from hmar.models.base import CandidateCounts, Encoder, TrainingBatch, Vocabulary
 from hmar.settings import Section
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
@@ -206,6 +206,19 @@ class HMARPlus(Encoder):
             phi.scatter_(-1, place + value[..., None], had)
             place += size
         return phi
+
+    def feature_names(self) -> tuple[str, ...]:
+        often = (f"how often: {name}" for name in self.vocabulary.behaviors)
+        last = (f"last: {name}" for name in self.vocabulary.behaviors)
+        when = ("how many events ago",) * EVENT_BUCKETS + ("how long ago",) * AGE_BUCKETS
+        return ("seen before", *often, *last, *when)
+
+    def terms(self, history: Histories, seen: CandidateCounts, items: Tensor) -> dict[str, Tensor]:
+        found = super().terms(history, seen, items)
+        if found and self.bias is not None:
+            bias_1N = self.item_vectors(items, None)[..., -1]
+            found |= {"item": found["item"] - bias_1N, "bias": bias_1N}
+        return found
 
     def left_out(self, evidence: Evidence) -> Tensor | None:
         if self.config.consumed == "learned" or self.vocabulary.repeats:

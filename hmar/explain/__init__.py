@@ -1,0 +1,1 @@
+"""Why an item is recommended: which events of the history carried it."""
