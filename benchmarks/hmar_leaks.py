@@ -29,7 +29,7 @@ from benchmarks.leak_variants import MODEL, Variant, chosen
 from benchmarks.published import in_file_order
 from benchmarks.tables import keep
 from hmar.errors import HmarError
-from pipeline.results import Built
+from pipeline.results import Built, Published
 from pipeline.settings import RetrainSettings
 
 DONE = "price.json"
@@ -106,13 +106,14 @@ def measure(s: LeaksSettings) -> dict[str, Any]:
 
     quick = {"max_epochs": s.epochs, "threads": 1, "log_seconds": 300, **s.train}
     s = s.model_copy(update={"train": quick})
-    if s.ties == "file":
-        raw = in_file_order(s.raw, s.paths.root / "in-file-order")
-        s = s.model_copy(update={"raw": raw, "name": f"{s.name}-lines"})
     check(s, promotes=False)
     rows = chosen(s)
-    published = validate(s, land(s))
-    tasks = _tasks(s, rows, published)
+    logs = {"neutral": s}
+    if s.ties == "file":
+        raw = in_file_order(s.raw, s.paths.root / "in-file-order")
+        logs["file"] = s.model_copy(update={"raw": raw, "name": f"{s.name}-lines"})
+    events = {ties: (log, validate(log, land(log))) for ties, log in logs.items()}
+    tasks = _tasks(s, rows, events)
     with ThreadPoolExecutor(s.jobs) as pool:
         for _ in pool.map(_train, tasks):
             pass
@@ -123,12 +124,19 @@ def measure(s: LeaksSettings) -> dict[str, Any]:
     }
 
 
-def _tasks(s: LeaksSettings, rows: tuple[Variant, ...], published: Any) -> list[Task]:
-    """All rows with the first seed, then all with the next: an interrupted benchmark has whole columns."""
+def _tasks(
+    s: LeaksSettings, rows: tuple[Variant, ...], events: Mapping[str, tuple[LeaksSettings, Published]]
+) -> list[Task]:
+    """All rows with the first seed, then all with the next: an interrupted benchmark has whole columns.
+
+    In the file's order, times are made up, line by line: only the split published, which reads no times, can be had
+    from them. The row of another split has the log as it is.
+    """
     from pipeline.stages.snapshot import build
 
-    built = {row.name: build(row.settings(s, 0), published) for row in rows}
-    return [Task(row, seed, row.settings(s, seed), built[row.name]) for seed in s.seeds for row in rows]
+    own = {row.name: events[s.ties if row.split == "published" else "neutral"] for row in rows}
+    built = {row.name: build(row.settings(own[row.name][0], 0), own[row.name][1]) for row in rows}
+    return [Task(row, seed, row.settings(own[row.name][0], seed), built[row.name]) for seed in s.seeds for row in rows]
 
 
 def _train(task: Task) -> None:
@@ -167,7 +175,7 @@ def _rows(s: LeaksSettings, rows: tuple[Variant, ...], of_row: Mapping[str, list
             "seconds": seconds,
             "users": len(set(made[row.name].user.tolist())),
             "values": prices(made[row.name], made[rows[0].name], s.confidence, s.resamples),
-            "rules": _rules(s, tasks[0]),
+            "rules": _rules(tasks[0]),
         }
     return found
 
@@ -179,14 +187,14 @@ def _outcomes(tasks: list[Task]) -> Outcomes:
     return Outcomes([per_target.read(where(task.directory, task.built.id, task.settings.split)) for task in tasks])
 
 
-def _rules(s: LeaksSettings, task: Task) -> dict[str, dict[str, float | None]]:
+def _rules(task: Task) -> dict[str, dict[str, float | None]]:
     from benchmarks.leak_rules import RULES, outcome
     from hmar.data.snapshot import Snapshot
     from pipeline.training import training_settings
 
     built, split = task.built, task.settings.split
     longest = training_settings(task.settings, "recent", built.snapshot, "leaks").max_length
-    kept = s.paths.root / "rules" / built.id / split
+    kept = task.settings.paths.root / "rules" / built.id / split
     snapshot = Snapshot(built.snapshot)
     return {
         name: means(Outcomes([outcome(name, snapshot, split, longest, kept / f"{name}.parquet")])) for name in RULES
@@ -201,7 +209,7 @@ def _about(s: LeaksSettings, task: Task) -> dict[str, Any]:
 
     manifest = Snapshot(task.built.snapshot).manifest
     return {
-        "dataset": s.name,
+        "dataset": task.settings.name,
         "users": manifest.users,
         "items": manifest.items,
         "events": manifest.events,

@@ -16,7 +16,8 @@ class Outcomes:
     """The ranks that the trainings of one row gave the same targets.
 
     Attributes:
-        user: int32 [N], dense ids. key: one identity per target, [N]; equal in every row of the dataset.
+        user: int32 [N], dense ids. key: str [N], user and item as the source has them, by which the rows of a dataset
+            find their common targets: a user has one target.
         repeat: bool [N].
     """
 
@@ -29,8 +30,8 @@ class Outcomes:
         first = tables[0]
         self.user: NDArray[np.int32] = first.column("user").to_numpy()
         self.repeat: NDArray[np.bool_] = first.column("repeat").to_numpy()
-        time = first.column("event_time").to_numpy().astype("datetime64[us]").astype(np.int64)
-        self.key = np.rec.fromarrays([self.user, first.column("item").to_numpy(), time], names="user,item,time")
+        who, what = (first.column(name).to_pylist() for name in ("user_id", "item_id"))
+        self.key = np.array([f"{user}\t{item}" for user, item in zip(who, what, strict=True)])
 
     def values(self, kind: str, metric: str) -> NDArray[np.float64]:
         """The metric by seed and target, float64 [S, N]."""

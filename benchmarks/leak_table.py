@@ -21,7 +21,10 @@ def markdown(result: Mapping[str, Any]) -> str:
     about, rows = result["about"], result["rows"]
     first = next(iter(rows.values()))
     seconds = sum(sum(row["seconds"]) for row in rows.values())
-    order = {"file": "Equal times stand in the order of the file. ", "neutral": ""}[about["ties"]]
+    order = {
+        "file": "Equal times stand in the order of the file, in the last row in the neutral one. ",
+        "neutral": "",
+    }[about["ties"]]
     lines = [
         f"## {about['dataset']}: what the leaks of HMAR's published protocol are worth",
         "",
@@ -61,7 +64,10 @@ def _strata(rows: Mapping[str, Any]) -> list[str]:
     """HR@10 by stratum under both kinds of candidates, with prices, and the rules under sampled ones."""
     lines = []
     for stratum, title in (("repeat", "in the history"), ("new", "new")):
-        lines += ["", *_head([f"taken back: targets {title}", "n", "sampled HR@10", "price", "full HR@10", "price",
+        if not any(row["values"][f"sampled/{stratum}/hr@10"]["targets"] for row in rows.values()):
+            lines += ["", f"No target is {title}."]
+            continue
+        lines += ["", *_head([f"targets {title}, taken back", "n", "sampled HR@10", "price", "full HR@10", "price",
                               *(f"{title} (sampled)" for title in RULES.values())])]  # fmt: skip
         for row in rows.values():
             sampled, full = (row["values"][f"{kind}/{stratum}/hr@10"] for kind in ("sampled", "full"))
@@ -73,15 +79,14 @@ def _strata(rows: Mapping[str, Any]) -> list[str]:
 
 
 def _notes(rows: Mapping[str, Any]) -> list[str]:
-    lines = _head(["row", "targets", "shared", "chosen epochs", "s per training", "leaks left", ""])
+    lines = _head(["row", "targets", "shared with the first", "chosen epochs", "s per training", "leaks left"])
     for row in rows.values():
         value = row["values"]["sampled/all/hr@10"]
         per_training = f"{sum(row['seconds']) / len(row['seconds']):.0f}"
         epochs = ", ".join(map(str, row["best_epochs"]))
         left = ", ".join(row["leaks"]) or "none"
-        lines.append(_line([row["label"], f"{value['targets']:,}", f"{value['shared']:,}", epochs, per_training, left,
-                            row["note"]]))  # fmt: skip
-    return lines
+        lines.append(_line([row["label"], f"{value['targets']:,}", f"{value['shared']:,}", epochs, per_training, left]))
+    return [*lines, "", *(f"- {row['label']}: {row['note']}." for row in rows.values() if row["note"])]
 
 
 def _head(cells: list[str]) -> list[str]:

@@ -108,6 +108,6 @@ def _honest(s: RetrainSettings, single: tuple[Variant, ...]) -> Variant:
         deep_merge(dict(_all(single).training), training),
         split="leave_one_out",
         note="nothing leaks: history strictly before the target, catalog of that moment, users with three target "
-        f"events, epoch chosen on full rankings, training negatives {usual}. Its targets are fewer; the price is over "
-        "those that both rows have",
+        f"events, epoch chosen on full rankings, training negatives {usual}. Its targets may be others, and fewer; "
+        "the price is over those that both rows have",
     )

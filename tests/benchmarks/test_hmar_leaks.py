@@ -95,12 +95,11 @@ def test_films_are_used_up_and_their_script_has_no_behavior_encoder() -> None:
 
 
 def table(users: list[int], ranks: list[int], sampled: list[int], repeat: list[bool]) -> pa.Table:
-    count = len(users)
     return pa.table(
         {
             "user": pa.array(users, pa.int32()),
-            "item": pa.array([10 * user for user in users], pa.int32()),
-            "event_time": pa.array([1_000_000] * count, pa.timestamp("us", tz="UTC")),
+            "user_id": pa.array([f"u{user}" for user in users]),
+            "item_id": pa.array([7] * len(users)),
             "rank_full": pa.array(ranks, pa.int32()),
             "rank_sampled": pa.array(sampled, pa.int32()),
             "repeat": pa.array(repeat),
@@ -136,6 +135,14 @@ def test_a_stratum_without_targets_has_counts_only() -> None:
     found = prices(new, new, 0.95, 200)["full/repeat/hr@10"]
     assert (found["targets"], found["shared"]) == (0, 0)
     assert {found[name] for name in ("mean", "sd", "low", "high", "price", "price_low")} == {None}
+
+
+def test_other_targets_of_a_user_are_not_compared() -> None:
+    published = Outcomes([table([1, 2], [1, 1], [1, 1], [False, False])])
+    other = table([1, 2], [50, 50], [1, 1], [False, False])
+    other = other.set_column(other.schema.get_field_index("item_id"), "item_id", pa.array([7, 8]))
+    found = prices(Outcomes([other]), published, 0.95, 200)["full/all/hr@10"]
+    assert (found["targets"], found["shared"], found["mean"], found["price"]) == (2, 1, 0.0, 1.0)
 
 
 # -- rules -------------------------------------------------------------------------------------------------------
@@ -247,6 +254,24 @@ def test_the_rules_are_those_of_hmar(made: tuple[Path, list[str]]) -> None:
             assert value == pytest.approx(report[f"test/{key}"]), (name, key)
     snapshot = Snapshot(built.snapshot)
     assert {path.stem for path in (home / "home" / "rules" / snapshot.manifest.id).rglob("*.parquet")} == set(RULES)
+
+
+@pytest.mark.slow
+def test_in_file_order_only_the_published_split_reads_the_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    simulate("movielens", tmp_path / "raw", users=40, items=60, seed=5)
+    monkeypatch.setattr(hmar_leaks, "_train", lambda task: asked.append(task))
+    monkeypatch.setattr(hmar_leaks, "_rows", lambda *parts: {})
+    asked: list[hmar_leaks.Task] = []
+    words = ["--dataset", "movielens", "--protocol", "published", "--ties", "file", "--seeds", "0"]
+    words += ["--raw", str(tmp_path / "raw"), "--home", str(tmp_path / "home")]
+    assert hmar_leaks.measure(hmar_leaks.LeaksSettings.resolve(arguments=words, program="test"))
+    names = {task.variant.name: task.settings.name for task in asked}
+    assert names.pop("leave_one_out") == "movielens"
+    assert set(names.values()) == {"movielens-lines"}
+    times = Snapshot(asked[0].built.snapshot).time
+    assert len(np.unique(times)) == len(times)
 
 
 @pytest.mark.slow
