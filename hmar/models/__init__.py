@@ -16,6 +16,7 @@ MODELS: dict[str, str] = {
     "bpr_mf": "BPRMF",
     "din": "DIN",
     "dien": "DIEN",
+    "tha4rec": "THA4Rec",
     "atrank": "ATRank",
     "dfn": "DFN",
     "popularity": "Popularity",

@@ -31,6 +31,7 @@ from torch.nn.utils.rnn import PackedSequence
 from hmar.data.histories import Histories
 from hmar.data.impressions import ImpressionBatch
 from hmar.layers.attention_gru import AttentionGRU, Evolution
+from hmar.layers.bilinear_attention import BilinearAttention
 from hmar.layers.dropout import Dropout
 from hmar.layers.event_inputs import EventInputs
 from hmar.layers.grid import Grid
@@ -99,7 +100,7 @@ class DIEN(Ranker):
         )
         self.dropout = Dropout(config.dropout)
         self.extractor = nn.GRU(config.d, config.d)
-        self.attention = nn.Linear(config.d, config.d, bias=False)
+        self.attention = BilinearAttention(config.d)
         self.evolution = AttentionGRU(config.d, config.evolution)
         self.net = prelu_net([3 * config.d, *config.hidden])
 
@@ -114,12 +115,12 @@ class DIEN(Ranker):
             x_TD = self.extractor(PackedSequence(x_TD, torch.tensor(steps.active)))[0].data
         projected_TG = self.evolution.project(x_TD)
         state_TD = x_TD[steps.place]
-        return Interests(state_TD, self.attention(state_TD), projected_TG)
+        return Interests(state_TD, self.attention.keys(state_TD), projected_TG)
 
     def interact(self, encoded: Interests, histories: Histories, items: Tensor) -> Tensor:
         steps = TimeSteps.of(histories)
         q_BND = self.items(items)
-        weights_TN = self._weights(encoded.key, q_BND, histories)[steps.token]
+        weights_TN = self.attention(encoded.key, q_BND, histories)[steps.token]
         s_FND = self.evolution(encoded.projected, weights_TN, steps)
         s_BND = s_FND.new_zeros(len(histories), *s_FND.shape[1:]).index_copy(0, steps.row, s_FND)
         q_BND = q_BND.expand_as(s_BND)
@@ -131,11 +132,3 @@ class DIEN(Ranker):
         if self.config.auxiliary == 0 or self.vocabulary.items < 2:
             return None
         return self.config.auxiliary * per_history(next_item_losses(encoded.state, self.items, batch), batch)
-
-    def _weights(self, key_TD: Tensor, q_BND: Tensor, histories: Histories) -> Tensor:
-        """a_t of every candidate, [T, N]."""
-        grid = Grid.of(histories)
-        scores_BLN = grid.spread(key_TD) @ q_BND.to(key_TD.dtype).transpose(1, 2)
-        lowest = torch.finfo(scores_BLN.dtype).min
-        weights_BLN = scores_BLN.masked_fill(~grid.real[..., None], lowest).softmax(1)
-        return weights_BLN.flatten(0, 1)[grid.cell]

@@ -22,8 +22,8 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from hmar.data.histories import Histories
+from hmar.layers.block import Block, Norm
 from hmar.layers.dropout import Dropout
-from hmar.layers.feed_forward import FeedForward
 from hmar.layers.kernels import choose
 from hmar.layers.positions import LearnedPositions
 from hmar.layers.segments import Segments
@@ -40,7 +40,7 @@ class SASRecConfig(Section):
     heads: int = Field(1, ge=1)
     blocks: int = Field(2, ge=1)
     dropout: float = Field(0.2, ge=0, lt=1)
-    norm: Literal["pre", "post"] = "pre"
+    norm: Norm = "pre"
     """Layer normalization before each sub-layer (the paper's) or after its residual."""
     behaviors: Literal["all", "target"] = "all"
     """Which events are read and predicted: all, or the target behavior's only."""
@@ -68,7 +68,10 @@ class SASRec(Encoder):
         nn.init.normal_(self.items.weight, std=0.02)
         self.positions = LearnedPositions(config.positions, config.d)
         self.dropout = Dropout(config.dropout)
-        self.blocks = nn.ModuleList(_Block(config) for _ in range(config.blocks))
+        self.blocks = nn.ModuleList(
+            Block(SelfAttention(config.d, config.heads), config.d, config.dropout, config.norm)
+            for _ in range(config.blocks)
+        )
         self.norm = nn.LayerNorm(config.d) if config.norm == "pre" else nn.Identity()
 
     def plan(self, histories: Histories, device: torch.device, dtype: torch.dtype) -> None:
@@ -87,23 +90,3 @@ class SASRec(Encoder):
     def item_vectors(self, item: Tensor, hbi: Tensor | None) -> Tensor:
         vectors: Tensor = self.items(item)
         return vectors
-
-
-class _Block(nn.Module):
-    def __init__(self, config: SASRecConfig) -> None:
-        super().__init__()
-        self.pre = config.norm == "pre"
-        self.attention = SelfAttention(config.d, config.heads)
-        self.feed_forward = FeedForward(config.d, config.dropout)
-        self.attention_norm = nn.LayerNorm(config.d)
-        self.feed_forward_norm = nn.LayerNorm(config.d)
-        self.dropout = Dropout(config.dropout)
-
-    def forward(self, x_TD: Tensor, segments: Segments) -> Tensor:
-        if self.pre:
-            x_TD = x_TD + self.dropout(self.attention(self.attention_norm(x_TD), segments))
-            x_TD = x_TD + self.feed_forward(self.feed_forward_norm(x_TD))
-        else:
-            x_TD = self.attention_norm(x_TD + self.dropout(self.attention(x_TD, segments)))
-            x_TD = self.feed_forward_norm(x_TD + self.feed_forward(x_TD))
-        return x_TD

@@ -12,6 +12,7 @@ _PLUS = {"d": 8, "positions": 20}
 _SASREC = {"d": 8, "positions": 20}
 _DIN = {"d": 8, "attention": [6], "hidden": [12, 6]}
 _DIEN = {"d": 8, "hidden": [12, 6]}
+_THA4REC = {"d": 8, "heads": 4, "hidden": [12, 6], "positions": 20}
 _ATRANK = {"d": 16, "spaces": 2}
 _DFN = {"d": 8, "inner": 2, "attention": [6], "hidden": [12, 6]}
 
@@ -64,6 +65,11 @@ CONFIGS: dict[str, dict[str, dict[str, Any]]] = {
         "agru": {**_DIEN, "evolution": "agru"},
         "aigru": {**_DIEN, "evolution": "aigru", "time": False},
         "published": {**_DIEN, "evolution": "published"},
+    },
+    "tha4rec": {
+        "default": _THA4REC,
+        "plain": {**_THA4REC, "talking": False},
+        "newest": {**_THA4REC, "pool": "newest", "blocks": 2, "heads": 8, "behavior": False, "time": False},
     },
     "atrank": {
         "default": _ATRANK,

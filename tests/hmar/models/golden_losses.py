@@ -34,6 +34,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "bpr_mf": {"d": 16},
     "din": {"d": 16},
     "dien": {"d": 16},
+    "tha4rec": {"d": 16},
     "atrank": {"d": 16},
     "dfn": {"d": 16},
 }

@@ -14,6 +14,8 @@ LAYERS = {
     "hmar_plus": {"blocks.0.attention", "blocks.1.attention"},
     "sasrec": {"blocks.0.attention", "blocks.1.attention"},
     "din": {"attention"},
+    "dien": {"attention"},
+    "tha4rec": {"blocks.0.attention"},
     "atrank": {"blocks.0", "attention"},
     "dfn": {"internal.0", "internal.1", "internal.2", "external.0", "external.1"},
     "popularity": set(),

@@ -53,7 +53,7 @@ def logit(model: DIEN, events: list[Event], now: int, candidate: int) -> float:
     w, config = weights(model), model.config
     states = interests(model, events, now)
     q = w["items.weight"][candidate]
-    odds = [np.exp(h @ w["attention.weight"].T @ q) for h in states]
+    odds = [np.exp(h @ w["attention.key.weight"].T @ q) for h in states]
     gates = 2 if config.evolution == "agru" else 3
     of_input, of_state, bias = (
         np.split(w[f"evolution.{name}"], gates) for name in ("inputs.weight", "states.weight", "inputs.bias")
@@ -91,7 +91,7 @@ def test_logits(config: dict[str, Any], shop: Snapshot) -> None:
     with torch.no_grad():
         model.bias.weight.normal_()
         model.items.weight.normal_()
-        model.attention.weight.mul_(3)  # sharp attention
+        model.attention.key.weight.mul_(3)  # sharp attention
     histories, seen = ask(model, shop, range(12), max_length=7)
     # Events of seconds, asked years later, would all be in one bucket.
     time = torch.cat([torch.arange(int(length)) ** 4 * HOUR for length in histories.lengths])
