@@ -19,6 +19,7 @@ MODELS: dict[str, str] = {
     "tha4rec": "THA4Rec",
     "atrank": "ATRank",
     "dfn": "DFN",
+    "dfar": "DFAR",
     "popularity": "Popularity",
     "recent": "Recent",
 }

@@ -110,3 +110,8 @@ def per_history(values_B: Tensor, batch: ImpressionBatch) -> Tensor:
     there are none."""
     candidates_B = batch.real.sum(1).to(values_B.dtype)
     return (values_B * candidates_B).sum() / candidates_B.sum().clamp(min=1)
+
+
+def per_candidate(values_BN: Tensor, batch: ImpressionBatch) -> Tensor:
+    """The mean over the batch's real candidates of a value that each has, a scalar; 0 where there are none."""
+    return values_BN.masked_fill(~batch.real, 0.0).sum() / batch.real.sum().clamp(min=1)

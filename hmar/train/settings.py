@@ -61,7 +61,7 @@ class TrainSettings(LayeredSettings):
     model_config = SettingsConfigDict(env_prefix="HMAR_TRAIN__")
 
     model: str
-    """Registered model: hmar, hmar_plus, sasrec, bpr_mf, din, dien, tha4rec, atrank, dfn, popularity, recent."""
+    """Registered model: hmar, hmar_plus, sasrec, bpr_mf, din, dien, tha4rec, atrank, dfn, dfar, popularity, recent."""
     snapshot: Path
     """Snapshot directory."""
     out: Path

@@ -10,6 +10,7 @@ from hmar.models import MODELS, model_class
 _HMAR = {"d": 8, "positions": 20}
 _PLUS = {"d": 8, "positions": 20}
 _SASREC = {"d": 8, "positions": 20}
+_DFAR = {"d": 8, "positions": 20, "attention": [6], "hidden": [12, 6], "std": 0.3}
 _DIN = {"d": 8, "attention": [6], "hidden": [12, 6]}
 _DIEN = {"d": 8, "hidden": [12, 6]}
 _THA4REC = {"d": 8, "heads": 4, "hidden": [12, 6], "positions": 20}
@@ -87,6 +88,17 @@ CONFIGS: dict[str, dict[str, dict[str, Any]]] = {
         "no-fm": {**_DFN, "fm": False, "behavior": False},
         "no-deep": {**_DFN, "deep": False, "time": False},
         "disliked-more": {**_DFN, "dislike": 10.0},
+    },
+    "dfar": {
+        "default": {**_DFAR, "lambda_bpr": 0.5, "lambda_d": 0.5},
+        "after": {**_DFAR, "mask": "after", "heads": 4, "cosine": "maximized"},
+        "product": {**_DFAR, "mask": "product", "hidden": [8]},
+        "no-mask": {**_DFAR, "mask": "none"},
+        "no-fha": {**_DFAR, "mask": "none", "pairs": "own"},
+        "no-disentangling": {**_DFAR, "lambda_d": 0.0},
+        "no-bpr": {**_DFAR, "lambda_bpr": 0.0},
+        "one-tower": {**_DFAR, "lambda_bpr": 0.0, "lambda_d": 0.0, "attention": [40, 6]},
+        "as-published": {**_DFAR, "behavior": False, "time": False},
     },
     "popularity": {"target": {}, "all": {"behaviors": "all"}},
     "recent": {"all": {}, "target": {"behaviors": "target"}},

@@ -33,6 +33,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "sasrec": {"d": 16, "heads": 2},
     "bpr_mf": {"d": 16},
     "din": {"d": 16},
+    "dfar": {"d": 16},
     "dien": {"d": 16},
     "tha4rec": {"d": 16},
     "atrank": {"d": 16},

@@ -14,6 +14,7 @@ LAYERS = {
     "hmar_plus": {"blocks.0.attention", "blocks.1.attention"},
     "sasrec": {"blocks.0.attention", "blocks.1.attention"},
     "din": {"attention"},
+    "dfar": {"block.attention", "positive.block.attention", "positive.attention"},
     "dien": {"attention"},
     "tha4rec": {"blocks.0.attention"},
     "atrank": {"blocks.0", "attention"},

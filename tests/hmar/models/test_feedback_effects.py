@@ -19,9 +19,10 @@ def learned(name: str, config: dict[str, Any], snapshot: Snapshot, epochs: int, 
     return found(model, snapshot, 4)
 
 
-@pytest.mark.parametrize("name", ["dfn"])
-def test_what_was_disliked_is_avoided(name: str, tmp_path: Path) -> None:
-    assert learned(name, {"d": 16, "dropout": 0.0}, dislikes(tmp_path / "snapshot"), epochs=10) > 0.95
+@pytest.mark.parametrize(("name", "config"), [("dfn", {}), ("dfar", {"std": 1.0})])
+def test_what_was_disliked_is_avoided(name: str, config: dict[str, Any], tmp_path: Path) -> None:
+    given = {"d": 16, "dropout": 0.0, **config}
+    assert learned(name, given, dislikes(tmp_path / "snapshot"), epochs=10) > 0.95
 
 
 @pytest.mark.parametrize(
