@@ -61,7 +61,8 @@ class TrainSettings(LayeredSettings):
     model_config = SettingsConfigDict(env_prefix="HMAR_TRAIN__")
 
     model: str
-    """Registered model: hmar, hmar_plus, sasrec, bpr_mf, din, dien, tha4rec, atrank, dfn, dfar, popularity, recent."""
+    """Registered model: hmar, hmar_plus, sasrec, bpr_mf, gru4rec, caser, cnn, bi_lstm, bi_lstm_attention, din,
+    dien, tha4rec, atrank, dfn, dfar, popularity, recent."""
     snapshot: Path
     """Snapshot directory."""
     out: Path

@@ -11,6 +11,8 @@ _HMAR = {"d": 8, "positions": 20}
 _PLUS = {"d": 8, "positions": 20}
 _SASREC = {"d": 8, "positions": 20}
 _DFAR = {"d": 8, "positions": 20, "attention": [6], "hidden": [12, 6], "std": 0.3}
+_CASER = {"d": 8, "window": 4, "horizontal": 3, "vertical": 2, "dropout": 0.1}
+_CNN = {"d": 8, "windows": 3, "maps": 5}
 _DIN = {"d": 8, "attention": [6], "hidden": [12, 6]}
 _DIEN = {"d": 8, "hidden": [12, 6]}
 _THA4REC = {"d": 8, "heads": 4, "hidden": [12, 6], "positions": 20}
@@ -52,6 +54,31 @@ CONFIGS: dict[str, dict[str, dict[str, Any]]] = {
         "pre": _SASREC,
         "post": {**_SASREC, "norm": "post", "heads": 4},
         "target-only": {**_SASREC, "behaviors": "target"},
+    },
+    "gru4rec": {
+        "default": {"d": 8},
+        "layers": {"d": 8, "layers": 2, "constrained": False, "bias": False},
+        "target-only": {"d": 8, "behaviors": "target"},
+    },
+    "caser": {
+        "default": _CASER,
+        "last-only": {**_CASER, "general": False, "bias": False, "window": 1},
+        "target-only": {**_CASER, "behaviors": "target"},
+    },
+    "cnn": {
+        "default": _CNN,
+        "mlp": {**_CNN, "head": "mlp", "hidden": [6]},
+        "items-only": {**_CNN, "behavior": False, "time": False},
+    },
+    "bi_lstm": {
+        "default": {"d": 8},
+        "mlp": {"d": 8, "head": "mlp", "hidden": [6]},
+        "items-only": {"d": 8, "behavior": False, "time": False},
+    },
+    "bi_lstm_attention": {
+        "default": {"d": 8},
+        "mlp": {"d": 8, "head": "mlp", "hidden": [6], "spaces": 2, "score": "dot"},
+        "items-only": {"d": 8, "behavior": False, "time": False},
     },
     # Not of the target behavior only: those events, nearly every item once, have no order-free rule to be learned.
     "bpr_mf": {"default": {"d": 8}, "no-bias": {"d": 8, "bias": False}},

@@ -22,7 +22,14 @@ ITEMS, USERS, EVENTS = 24, 60, 9
 
 # Views tell as much as buys here, and what weighs little beside its negatives is learned slowly. The batches of one
 # board are learned by heart before long by what is as wide as a model for real logs.
-OWN: dict[str, dict[str, Any]] = {"hmar_plus": {"auxiliary": 1.0}, "atrank": {"d": 32, "dropout": 0.5}}
+OWN: dict[str, dict[str, Any]] = {
+    "hmar_plus": {"auxiliary": 1.0},
+    "atrank": {"d": 32, "dropout": 0.5},
+    "caser": {"dropout": 0.5, "horizontal": 4, "vertical": 1},
+    "cnn": {"d": 32, "dropout": 0.5, "windows": 3},
+    "bi_lstm": {"d": 32, "dropout": 0.5},
+    "bi_lstm_attention": {"d": 32, "dropout": 0.5},
+}
 
 
 def config_of(name: str, **wanted: Any) -> dict[str, Any]:

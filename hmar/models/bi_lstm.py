@@ -1,0 +1,82 @@
+"""Bi-LSTM: the second comparison of ATRank's paper (Zhou et al., AAAI 2018, arXiv 1711.06632; after Zhang et al.,
+Sequential click prediction for sponsored search with recurrent neural networks, AAAI 2014, arXiv 1404.5772).
+
+With E the item table, A and D learned vectors of behaviors and time buckets, n the length of the history:
+
+    x_t = Drop( E[v_t] + A[b_t] + D[bucket_t] )
+    f_t, g_t = LSTM over x_1 ... x_t, LSTM over x_n ... x_t
+    u   = W_u Drop[ f_n; g_1 ] + b_u
+    z   = <u, E[j]> + c_j;  mlp: net [ u; E[j]; u * E[j] ] + c_j
+
+Inputs and heads are those of ATRank here (:mod:`hmar.models.atrank`), so that what the two are compared by is how they
+read a history. The history ends before the moment of asking, so the way back leaks nothing.
+"""
+
+import torch
+from pydantic import Field, field_validator
+from torch import Tensor, nn
+
+from hmar.data.histories import Histories
+from hmar.layers.dropout import Dropout
+from hmar.layers.event_inputs import EventInputs
+from hmar.layers.recurrent import run, whole_rows
+from hmar.layers.time_steps import TimeSteps
+from hmar.layers.user_head import HeadKind, UserHead
+from hmar.models.base import Vocabulary
+from hmar.models.ranker import Ranker
+from hmar.settings import Section
+
+
+class BiLSTMConfig(Section):
+    """The paper has no names for them."""
+
+    d: int = Field(64, ge=1)
+    """Width of items, events, users and of each direction's states."""
+    head: HeadKind = "dot"
+    """How user and candidate make a logit: their product, or a net on both."""
+    hidden: tuple[int, ...] = (64,)
+    """Widths of the layers of head mlp."""
+    behavior: bool = True
+    """Whether the behavior of an event is an input."""
+    time: bool = True
+    """Whether the time bucket of an event is an input."""
+    dropout: float = Field(0.1, ge=0, lt=1)
+
+    @field_validator("hidden")
+    @classmethod
+    def _some_layers(cls, widths: tuple[int, ...]) -> tuple[int, ...]:
+        if not widths or min(widths) < 1:
+            raise ValueError("one layer at least, each with a width of one at least")
+        return widths
+
+
+class BiLSTM(Ranker):
+    """See the module."""
+
+    Config = BiLSTMConfig
+    config: BiLSTMConfig
+
+    def __init__(self, config: BiLSTMConfig, vocabulary: Vocabulary) -> None:
+        super().__init__(config, vocabulary)
+        d = config.d
+        self.items = nn.Embedding(vocabulary.items, d)
+        nn.init.normal_(self.items.weight, std=0.1)
+        self.inputs = EventInputs(d, len(vocabulary.behaviors), behavior=config.behavior, time=config.time, std=0.1)
+        self.dropout = Dropout(config.dropout)
+        self.lstm = nn.LSTM(d, d, bidirectional=True)
+        self.user = nn.Linear(2 * d, d)
+        self.head = UserHead(vocabulary.items, d, config.head, config.hidden)
+
+    def plan(self, histories: Histories, device: torch.device, dtype: torch.dtype) -> None:
+        TimeSteps.of(histories)
+
+    def encode(self, histories: Histories) -> Tensor:
+        """u, [B, D]."""
+        x_TD = self.dropout(self.inputs(self.items(histories.item), histories))
+        ends_BH = whole_rows(run(self.lstm, x_TD, histories), histories)
+        u_BD: Tensor = self.user(self.dropout(ends_BH))
+        return u_BD
+
+    def interact(self, encoded: Tensor, histories: Histories, items: Tensor) -> Tensor:
+        logits: Tensor = self.head(encoded[:, None], self.items(items), items)
+        return logits

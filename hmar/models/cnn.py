@@ -1,0 +1,93 @@
+"""CNN with pooling: the first comparison of ATRank's paper (Zhou et al., AAAI 2018, arXiv 1711.06632; after Kim, EMNLP
+2014, arXiv 1408.5882, and DeepCoNN, Zheng et al., WSDM 2017).
+
+With E the item table, A and D learned vectors of behaviors and time buckets, windows w = 1 ... W, M maps of each:
+
+    x_t = Drop( E[v_t] + A[b_t] + D[bucket_t] )
+    c_w = max_t ReLU( F_w [ x_t-w+1; ...; x_t ] + f_w ),  zeros before the first event
+    u   = W_u Drop[ c_1; ...; c_W ] + b_u
+    z   = <u, E[j]> + c_j;  mlp: net [ u; E[j]; u * E[j] ] + c_j
+
+The paper's has ten windows of 32 maps. Inputs and heads are those of ATRank here (:mod:`hmar.models.atrank`), so that
+what the two are compared by is how they read a history.
+"""
+
+import torch
+from pydantic import Field, field_validator
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from hmar.data.histories import Histories
+from hmar.layers.dropout import Dropout
+from hmar.layers.event_inputs import EventInputs
+from hmar.layers.grid import Grid
+from hmar.layers.user_head import HeadKind, UserHead
+from hmar.models.base import Vocabulary
+from hmar.models.ranker import Ranker
+from hmar.settings import Section
+
+
+class CNNConfig(Section):
+    """The paper has no names for them."""
+
+    d: int = Field(64, ge=1)
+    """Width of items, events and users."""
+    windows: int = Field(10, ge=1)
+    """W: windows of one event to so many."""
+    maps: int = Field(32, ge=1)
+    """M, feature maps of each window."""
+    head: HeadKind = "dot"
+    """How user and candidate make a logit: their product, or a net on both."""
+    hidden: tuple[int, ...] = (64,)
+    """Widths of the layers of head mlp."""
+    behavior: bool = True
+    """Whether the behavior of an event is an input."""
+    time: bool = True
+    """Whether the time bucket of an event is an input."""
+    dropout: float = Field(0.1, ge=0, lt=1)
+
+    @field_validator("hidden")
+    @classmethod
+    def _some_layers(cls, widths: tuple[int, ...]) -> tuple[int, ...]:
+        if not widths or min(widths) < 1:
+            raise ValueError("one layer at least, each with a width of one at least")
+        return widths
+
+
+class CNN(Ranker):
+    """See the module."""
+
+    Config = CNNConfig
+    config: CNNConfig
+
+    def __init__(self, config: CNNConfig, vocabulary: Vocabulary) -> None:
+        super().__init__(config, vocabulary)
+        d = config.d
+        self.items = nn.Embedding(vocabulary.items, d)
+        nn.init.normal_(self.items.weight, std=0.1)
+        self.inputs = EventInputs(d, len(vocabulary.behaviors), behavior=config.behavior, time=config.time, std=0.1)
+        self.dropout = Dropout(config.dropout)
+        self.filters = nn.ModuleList(nn.Conv1d(d, config.maps, window + 1) for window in range(config.windows))
+        self.user = nn.Linear(config.windows * config.maps, d)
+        self.head = UserHead(vocabulary.items, d, config.head, config.hidden)
+
+    def plan(self, histories: Histories, device: torch.device, dtype: torch.dtype) -> None:
+        Grid.of(histories)
+
+    def encode(self, histories: Histories) -> Tensor:
+        """u, [B, D]."""
+        grid = Grid.of(histories)
+        x_TD = self.dropout(self.inputs(self.items(histories.item), histories))
+        x_BDL = grid.spread(x_TD).transpose(1, 2)
+        pooled = []
+        for window, filters in enumerate(self.filters):
+            maps_BML = filters(pad(x_BDL, (window, 0)))
+            lowest = torch.finfo(maps_BML.dtype).min
+            # ReLU after the maximum is the same, and gives 0 where a history is empty.
+            pooled.append(maps_BML.masked_fill(~grid.real[:, None], lowest).amax(2).relu())
+        u_BD: Tensor = self.user(self.dropout(torch.cat(pooled, dim=1)))
+        return u_BD
+
+    def interact(self, encoded: Tensor, histories: Histories, items: Tensor) -> Tensor:
+        logits: Tensor = self.head(encoded[:, None], self.items(items), items)
+        return logits
