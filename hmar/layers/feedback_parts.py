@@ -37,18 +37,23 @@ class FeedbackPart:
     @classmethod
     def _of(cls, histories: Histories, said: Sequence[int]) -> tuple["FeedbackPart", ...]:
         said_T = torch.tensor(said, device=histories.behavior.device)[histories.behavior]
-        return tuple(cls._chosen(histories, (said_T == one).nonzero()[:, 0]) for one in SAID)
+        tokens = [(said_T == one).nonzero()[:, 0] for one in SAID]
+        return tuple(cls(token, chosen(histories, token)) for token in tokens)
 
-    @classmethod
-    def _chosen(cls, histories: Histories, token: Tensor) -> "FeedbackPart":
-        lengths = torch.bincount(histories.row[token], minlength=len(histories))
-        chosen = Histories(
-            item=histories.item[token],
-            behavior=histories.behavior[token],
-            time=histories.time[token],
-            hbi=histories.hbi[token],
-            offsets=pad(lengths.cumsum(0), (1, 0)),
-            asked=histories.asked,
-            now=histories.now,
-        )
-        return cls(token, chosen)
+
+def chosen(histories: Histories, token: Tensor) -> Histories:
+    """Some events only, row by row; a row may be empty.
+
+    Args:
+        token: int64 [S], ascending.
+    """
+    lengths = torch.bincount(histories.row[token], minlength=len(histories))
+    return Histories(
+        item=histories.item[token],
+        behavior=histories.behavior[token],
+        time=histories.time[token],
+        hbi=histories.hbi[token],
+        offsets=pad(lengths.cumsum(0), (1, 0)),
+        asked=histories.asked,
+        now=histories.now,
+    )

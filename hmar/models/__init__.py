@@ -25,6 +25,7 @@ MODELS: dict[str, str] = {
     "atrank": "ATRank",
     "dfn": "DFN",
     "dfar": "DFAR",
+    "feedrec": "FeedRec",
     "popularity": "Popularity",
     "recent": "Recent",
 }

@@ -62,7 +62,7 @@ class TrainSettings(LayeredSettings):
 
     model: str
     """Registered model: hmar, hmar_plus, sasrec, bpr_mf, gru4rec, caser, cnn, bi_lstm, bi_lstm_attention, din,
-    dien, tha4rec, atrank, dfn, dfar, popularity, recent."""
+    dien, tha4rec, atrank, dfn, dfar, feedrec, popularity, recent."""
     snapshot: Path
     """Snapshot directory."""
     out: Path

@@ -18,6 +18,7 @@ _DIEN = {"d": 8, "hidden": [12, 6]}
 _THA4REC = {"d": 8, "heads": 4, "hidden": [12, 6], "positions": 20}
 _ATRANK = {"d": 16, "spaces": 2}
 _DFN = {"d": 8, "inner": 2, "attention": [6], "hidden": [12, 6]}
+_FEEDREC = {"d": 8}
 
 CONFIGS: dict[str, dict[str, dict[str, Any]]] = {
     "hmar": {
@@ -126,6 +127,14 @@ CONFIGS: dict[str, dict[str, dict[str, Any]]] = {
         "no-bpr": {**_DFAR, "lambda_bpr": 0.0},
         "one-tower": {**_DFAR, "lambda_bpr": 0.0, "lambda_d": 0.0, "attention": [40, 6]},
         "as-published": {**_DFAR, "behavior": False, "time": False},
+    },
+    "feedrec": {
+        "default": _FEEDREC,
+        "no-strong-to-weak": {**_FEEDREC, "strong_to_weak": False, "heads": 4},
+        "no-orthogonality": {**_FEEDREC, "orthogonality": 0.0, "homogeneous": False},
+        "no-multi-task": {**_FEEDREC, "multi_task": 0.0, "heterogeneous": False},
+        "log-loss-only": {**_FEEDREC, "multi_task": 0.0, "orthogonality": 0.0},
+        "items-only": {**_FEEDREC, "behavior": False, "time": False},
     },
     "popularity": {"target": {}, "all": {"behaviors": "all"}},
     "recent": {"all": {}, "target": {"behaviors": "target"}},

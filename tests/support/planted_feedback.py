@@ -5,13 +5,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hmar.data.batches import TrainingData
 from hmar.data.counting import PriorCounts
-from hmar.data.impressions import ImpressionData, pack_impressions
+from hmar.data.impressions import pack_impressions
 from hmar.data.snapshot import Snapshot
-from hmar.losses import loss_function, total_loss
-from hmar.models.base import Encoder, Recommender
-from hmar.models.ranker import Ranker
+from hmar.models.base import Recommender
 from tests.support.arrays import Event, write_impressions, write_snapshot
 
 DAY = 86_400
@@ -85,23 +82,6 @@ def clicks_among_views(path: Path, *, users: int = 200, rounds: int = 6, keys: i
         held_out=2,
     )
     return write_impressions(snapshot, ("like",), ("dislike",), sampled=0)
-
-
-def trained(model: Encoder | Ranker, snapshot: Snapshot, *, max_length: int, epochs: int) -> None:
-    """Train on all moments, in batches of 100; an encoder on all next items, by BPR in batches of 20 users."""
-    data: ImpressionData | TrainingData
-    if isinstance(model, Ranker):
-        loss, data = "log_loss", ImpressionData(snapshot, "leave_one_out", max_length=max_length, batch_size=100)
-    else:
-        loss, data = "bpr", TrainingData(snapshot, "leave_one_out", max_length=max_length, batch_size=20, negatives=1)
-    optimizer, measure = torch.optim.Adam(model.parameters(), lr=0.01), loss_function(loss)
-    model.train()
-    for epoch in range(epochs):
-        for batch in data.batches(epoch):
-            optimizer.zero_grad()
-            total_loss(model, measure, batch).backward()
-            optimizer.step()
-    model.eval()
 
 
 def found(model: Recommender, snapshot: Snapshot, max_length: int) -> float:

@@ -43,6 +43,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "tha4rec": {"d": 16},
     "atrank": {"d": 16},
     "dfn": {"d": 16},
+    "feedrec": {"d": 16},
 }
 RUNS = {
     f"{model}-{loss}": (model, loss)

@@ -19,6 +19,7 @@ LAYERS = {
     "tha4rec": {"blocks.0.attention"},
     "atrank": {"blocks.0", "attention"},
     "dfn": {"internal.0", "internal.1", "internal.2", "external.0", "external.1"},
+    "feedrec": set(),
     "popularity": set(),
     "recent": set(),
 }

@@ -6,23 +6,17 @@ from typing import Any
 import pytest
 
 from hmar.data.snapshot import Snapshot
-from hmar.models.base import Encoder
-from hmar.models.ranker import Ranker
-from tests.support.models import build
-from tests.support.planted_feedback import clicks_among_views, dislikes, found, trained
+from tests.support.planted import fitted
+from tests.support.planted_feedback import clicks_among_views, dislikes, found
 
 
 def learned(name: str, config: dict[str, Any], snapshot: Snapshot, epochs: int, seed: int = 0) -> float:
-    model = build(name, config, snapshot, seed)
-    if isinstance(model, Encoder | Ranker):
-        trained(model, snapshot, max_length=4, epochs=epochs)
-    return found(model, snapshot, 4)
+    return found(fitted(name, config, snapshot, epochs=epochs, max_length=4, seed=seed), snapshot, max_length=4)
 
 
-@pytest.mark.parametrize(("name", "config"), [("dfn", {}), ("dfar", {"std": 1.0})])
-def test_what_was_disliked_is_avoided(name: str, config: dict[str, Any], tmp_path: Path) -> None:
-    given = {"d": 16, "dropout": 0.0, **config}
-    assert learned(name, given, dislikes(tmp_path / "snapshot"), epochs=10) > 0.95
+@pytest.mark.parametrize(("name", "config", "epochs"), [("dfn", {}, 8), ("feedrec", {}, 5), ("dfar", {"std": 1.0}, 10)])
+def test_what_was_disliked_is_avoided(name: str, config: dict[str, Any], epochs: int, tmp_path: Path) -> None:
+    assert learned(name, {"d": 16, "dropout": 0.0, **config}, dislikes(tmp_path / "snapshot"), epochs) > 0.95
 
 
 @pytest.mark.parametrize(
