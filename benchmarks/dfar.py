@@ -1,0 +1,324 @@
+"""DFAR, its ablations and the models of its Table 2 on labelled impressions of one snapshot (arXiv 2302.03965).
+
+    hmar ingest --dataset amazon --raw Musical_Instruments.json --name music --home HOME
+    hmar snapshot --dataset amazon --name music --home HOME --snapshot.impressions.sampled 9
+    python -m benchmarks.dfar --snapshot HOME/snapshots/music/ID --work WORK
+
+The paper's protocol: the last moment of feedback is the test, the one before it validation, histories of 20 events, and
+beside what was liked and disliked nine sampled negatives per like. All models have the same inputs, learning rate,
+epochs and patience, rankers the same batches, and nothing is tuned; the best epoch by validation AUC is judged. A run
+that is there already is not repeated. No MLflow, no exported models: for those, ``hmar benchmark``.
+"""
+
+import argparse
+import copy
+import json
+import platform
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.tables import keep, kept
+from hmar.atomic import replaced_file
+from hmar.data.batches import TrainingData
+from hmar.data.impressions import ImpressionData
+from hmar.data.snapshot import Snapshot
+from hmar.evaluate import impression_metrics
+from hmar.evaluate.impressions import ImpressionJudgement, judge_impressions, summarize_impressions
+from hmar.evaluate.intervals import clustered
+from hmar.evaluate.names import LENGTH_STRATA
+from hmar.losses import loss_function, total_loss
+from hmar.models import MODELS, model_class
+from hmar.models.base import Encoder, Recommender, Vocabulary
+from hmar.models.ranker import Ranker
+from hmar.train.early_stopping import EarlyStopping
+
+D, LENGTH, BATCH, USERS = 32, 20, 200, 32
+NEGATIVES = 4
+"""Of the sampled ones, per positive and epoch."""
+METRICS = ("auc", "gauc", "mrr", "ndcg")
+MODEL = "DFAR"
+
+ROWS: dict[str, tuple[str, dict[str, Any]]] = {
+    "Popularity": ("popularity", {}),
+    "BPR-MF": ("bpr_mf", {"d": D}),
+    "SASRec": ("sasrec", {"d": D, "heads": 2, "blocks": 1}),
+    "Caser": ("caser", {"d": D}),
+    "GRU4Rec": ("gru4rec", {"d": D}),
+    "DIN": ("din", {"d": D}),
+    "DIEN": ("dien", {"d": D}),
+    "THA4Rec": ("tha4rec", {"d": D, "heads": 2}),
+    "DFN": ("dfn", {"d": D}),
+    "FeedRec": ("feedrec", {"d": D}),
+    "DFAR": ("dfar", {"d": D}),
+    "DFAR, mask after the softmax": ("dfar", {"d": D, "mask": "after"}),
+    "DFAR, mask a product": ("dfar", {"d": D, "mask": "product"}),
+    "DFAR, cosine maximized": ("dfar", {"d": D, "cosine": "maximized"}),
+    "without FHA": ("dfar", {"d": D, "mask": "none", "pairs": "own"}),
+    "MO: without label mask": ("dfar", {"d": D, "mask": "none"}),
+    "IDL: without disentangling": ("dfar", {"d": D, "lambda_d": 0.0}),
+    "IBL: without dual BPR": ("dfar", {"d": D, "lambda_bpr": 0.0}),
+}
+"""A model that is not registered is left out."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The command line; returns its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.dfar", description="DFAR against its baselines.")
+    parser.add_argument("--snapshot", type=Path, required=True)
+    parser.add_argument("--split", default="leave_one_out")
+    parser.add_argument("--name", help="of the log in the tables; the dataset's if left out")
+    parser.add_argument("--work", type=Path, required=True, help="where runs are kept")
+    parser.add_argument("--rows", nargs="*", default=list(ROWS), choices=list(ROWS), metavar="ROW")
+    parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
+    parser.add_argument("--lr", type=float, default=3e-3)
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--patience", type=int, default=3)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/dfar"))
+    parser.add_argument("--tables-only", action="store_true", help="of the runs that are there")
+    given = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    snapshot = Snapshot(given.snapshot)
+    name = given.name or snapshot.manifest.dataset
+    work = given.work / f"{snapshot.manifest.id}-{given.split}-{given.lr:g}-{given.epochs}-{given.patience}"
+    work.mkdir(parents=True, exist_ok=True)
+    rows = [row for row in ROWS if row in given.rows and ROWS[row][0] in MODELS]
+    # Seeds outermost: an early end leaves whole tables of fewer seeds.
+    for seed in [] if given.tables_only else given.seeds:
+        for row in rows:
+            path = work / f"{_slug(row)}-{seed}.npz"
+            if path.exists() or (seed != given.seeds[0] and not model_class(ROWS[row][0]).trainable):
+                continue
+            made = run(row, seed, snapshot, given)
+            with replaced_file(path) as target:
+                _save(target, made)
+            print(f"{row}, seed {seed}: {json.dumps(made['about'])}", flush=True)
+    result = kept(given.out)
+    result.setdefault("logs", {})[f"{name}, {given.split}"] = summary(snapshot, given, work, rows)
+    result |= {"machine": platform.machine(), "torch": torch.__version__}
+    keep(given.out, result, markdown(result))
+    return 0
+
+
+def run(row: str, seed: int, snapshot: Snapshot, given: argparse.Namespace) -> dict[str, Any]:
+    """One training, and its scores of the test impressions."""
+    name, config = ROWS[row]
+    torch.manual_seed(seed)
+    kind = model_class(name)
+    model = kind(kind.Config.parse(config), Vocabulary.of(snapshot))
+    model.fit_counts(snapshot, given.split)
+    about: dict[str, Any] = {"parameters": sum(weights.numel() for weights in model.parameters())}
+    started, course = time.process_time(), []
+    if isinstance(model, Encoder | Ranker):
+        stopping, best = EarlyStopping(given.patience), copy.deepcopy(model.state_dict())
+        loss, data = _training(model, snapshot, given, seed)
+        optimizer = torch.optim.Adam(model.parameters(), lr=given.lr, fused=True)
+        for epoch in range(given.epochs):
+            model.train()
+            for batch in data.batches(epoch):
+                optimizer.zero_grad()
+                total_loss(model, loss, batch).backward()
+                optimizer.step()
+            course.append(judge_impressions(model, snapshot, given.split, "validation", max_length=LENGTH).mean("auc"))
+            if stopping.update(epoch + 1, course[-1]):
+                best = copy.deepcopy(model.state_dict())
+            if stopping.exhausted:
+                break
+        model.load_state_dict(best)
+        about |= {"best_epoch": stopping.best_epoch, "validation": course}
+    about["train_seconds"] = time.process_time() - started
+    started = time.process_time()
+    judged = judge_impressions(model, snapshot, given.split, "test", max_length=LENGTH)
+    about["ms_per_1000"] = (time.process_time() - started) / len(judged.score) * 1e6
+    about |= {metric: judged.mean(metric) for metric in METRICS}
+    return {"about": about, "score": judged.score}
+
+
+def _training(model: Recommender, snapshot: Snapshot, given: argparse.Namespace, seed: int) -> tuple[Any, Any]:
+    """The loss, and what gives batches."""
+    if isinstance(model, Ranker):
+        data: Any = ImpressionData(
+            snapshot,
+            given.split,
+            max_length=LENGTH,
+            batch_size=BATCH,
+            negatives=NEGATIVES,
+            seed=seed,
+            behaviors=model.reads,
+        )
+        return loss_function("log_loss"), data
+    assert isinstance(model, Encoder)
+    data = TrainingData(
+        snapshot,
+        given.split,
+        max_length=LENGTH,
+        batch_size=USERS,
+        negatives=NEGATIVES,
+        seed=seed,
+        behaviors=model.reads,
+        recency=model.uses_recency,
+    )
+    return loss_function("bpr"), data
+
+
+def summary(snapshot: Snapshot, given: argparse.Namespace, work: Path, rows: Sequence[str]) -> dict[str, Any]:
+    """Of all rows with runs: means, standard deviations over seeds, intervals, and DFAR's gain over each."""
+    runs = {row: list(_runs(work, row, given.seeds)) for row in rows}
+    runs = {row: made for row, made in runs.items() if made}
+    first = judge_impressions(_popularity(snapshot, given.split), snapshot, given.split, "test", max_length=LENGTH)
+    own = [made["score"] for made in runs.get(MODEL, [])]
+    told: dict[str, Any] = {}
+    for row, made in runs.items():
+        of_metric = {metric: [one["about"][metric] for one in made] for metric in METRICS}
+        entry: dict[str, Any] = {
+            "seeds": len(made),
+            "mean": {metric: float(np.mean(values)) for metric, values in of_metric.items()},
+            "sd": {metric: float(np.std(values, ddof=1)) if len(values) > 1 else None
+                   for metric, values in of_metric.items()},
+            "parameters": made[0]["about"]["parameters"],
+            "train_seconds": float(np.mean([one["about"]["train_seconds"] for one in made])),
+            "ms_per_1000": float(np.mean([one["about"]["ms_per_1000"] for one in made])),
+            "best_epochs": [one["about"].get("best_epoch") for one in made],
+            "by_length": _by_length(first, made),
+        }  # fmt: skip
+        scores = [one["score"] for one in made]
+        if own and row != MODEL:
+            entry["gain"] = {metric: _gain(first, own, scores, metric) for metric in ("auc", "gauc")}
+        told[row] = entry
+    impressions = first.impressions
+    return {
+        "snapshot": snapshot.manifest.id,
+        "users": snapshot.n_users,
+        "items": snapshot.n_items,
+        "events": snapshot.manifest.events,
+        "test": {
+            "impressions": len(impressions.item),
+            "positives": int(impressions.label.sum()),
+            "disliked": int(((impressions.label == 0) & ~impressions.sampled).sum()),
+            "users": int(first.users.judged.sum()),
+        },
+        "settings": {"lr": given.lr, "epochs": given.epochs, "patience": given.patience},
+        "rows": told,
+    }
+
+
+def _runs(work: Path, row: str, seeds: Sequence[int]) -> Iterator[dict[str, Any]]:
+    for seed in seeds:
+        path = work / f"{_slug(row)}-{seed}.npz"
+        if path.exists():
+            with np.load(path, allow_pickle=False) as held:
+                yield {"about": json.loads(str(held["about"])), "score": held["score"]}
+
+
+def _gain(
+    first: ImpressionJudgement, own: Sequence[NDArray[Any]], other: Sequence[NDArray[Any]], metric: str
+) -> list[float]:
+    """DFAR's metric less another's, both in the mean over seeds, with its 95 % interval over users."""
+    parts = [np.mean([_parts(first, score, metric)[0] for score in scores], axis=0) for scores in (own, other)]
+    users = _parts(first, own[0], metric)[1]
+    found = clustered((parts[0] - parts[1])[:, None], users, 0.95, 1000, 0)
+    return [float(found.mean[0]), float(found.low[0]), float(found.high[0])]
+
+
+def _parts(first: ImpressionJudgement, score: NDArray[Any], metric: str) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Values whose mean is the metric, and the user of each."""
+    user, label = first.impressions.user[first.moment], first.impressions.label
+    if metric == "auc":
+        return impression_metrics.auc_parts(label, score), user
+    values = impression_metrics.of_users(user, label, score)
+    chosen = values.judged[values.of]
+    return values.auc[values.of][chosen], user[chosen]
+
+
+def _by_length(first: ImpressionJudgement, made: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """AUC by history length, in the mean over seeds."""
+    found: dict[str, list[float]] = {}
+    for one in made:
+        judged = ImpressionJudgement(
+            first.snapshot, first.split, first.part, first.impressions, one["score"], first.history_length
+        )
+        for name, value in summarize_impressions(judged, resamples=2).items():
+            if "/length_" in name and name.endswith("/auc"):
+                found.setdefault(name.split("/")[2].removeprefix("length_"), []).append(value)
+    return {name: float(np.mean(values)) for name, values in found.items()}
+
+
+def _popularity(snapshot: Snapshot, split: str) -> Recommender:
+    kind = model_class("popularity")
+    model = kind(kind.Config.parse({}), Vocabulary.of(snapshot))
+    model.fit_counts(snapshot, split)
+    return model
+
+
+def _save(target: Path, made: Mapping[str, Any]) -> None:
+    with target.open("wb") as stream:
+        np.savez(stream, about=np.array(json.dumps(made["about"])), score=made["score"])
+
+
+def _slug(row: str) -> str:
+    return "".join(letter if letter.isalnum() else "-" for letter in row.lower())
+
+
+def markdown(result: Mapping[str, Any]) -> str:
+    """Two tables per log: metrics with DFAR's gain, and AUC by history length."""
+    parts = [
+        "# DFAR against the models of its Table 2, and its ablations",
+        "Labelled impressions: what was liked, what was disliked, nine sampled negatives per like. "
+        f"d {D}, histories of {LENGTH} events; rankers on log loss, batches of {BATCH} moments with {NEGATIVES} "
+        f"sampled negatives per positive; encoders on BPR, batches of {USERS} users with {NEGATIVES} negatives per "
+        "position. One learning rate for all, nothing tuned; the best epoch by validation AUC. Mean ± standard "
+        "deviation over seeds; DFAR's gain paired over users, 95 % bootstrap interval. Seconds are of one processor "
+        "core; ms are per 1,000 scored candidates.",
+    ]
+    for name, log in result["logs"].items():
+        parts.append(_section(name, log))
+    parts.append(f"torch {result['torch']}, {result['machine']}, one thread.")
+    return "\n\n".join(parts) + "\n"
+
+
+def _section(name: str, log: Mapping[str, Any]) -> str:
+    test, settings = log["test"], log["settings"]
+    rows = {row: log["rows"][row] for row in ROWS if row in log["rows"]}
+    lines = [
+        f"## {name}\n",
+        f"{log['users']:,} users, {log['items']:,} items, {log['events']:,} events; test: {test['impressions']:,} "
+        f"impressions, {test['positives']:,} liked, {test['disliked']:,} disliked, {test['users']:,} users with both "
+        f"labels. Snapshot `{log['snapshot']}`; lr {settings['lr']:g}, {settings['epochs']} epochs at most, patience "
+        f"{settings['patience']}.\n",
+        "| | seeds | AUC | GAUC | MRR | NDCG | DFAR's gain in AUC | in GAUC | weights | training, s | ms |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row, entry in rows.items():
+        cells = [row, str(entry["seeds"]), *(_spread(entry, metric) for metric in METRICS)]
+        cells += [_interval(entry, metric) for metric in ("auc", "gauc")]
+        cells += [f"{entry['parameters']:,}", f"{entry['train_seconds']:.0f}", f"{entry['ms_per_1000']:.1f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    strata = [stratum.removeprefix("length_") for stratum in LENGTH_STRATA]
+    lengths = [length for length in strata if any(length in entry["by_length"] for entry in rows.values())]
+    lines += ["", f"| AUC by history length | {' | '.join(lengths)} |", f"|---|{'---|' * len(lengths)}"]
+    for row, entry in rows.items():
+        values = [entry["by_length"].get(length) for length in lengths]
+        lines.append(f"| {row} | {' | '.join('' if value is None else f'{value:.4f}' for value in values)} |")
+    return "\n".join(lines)
+
+
+def _spread(entry: Mapping[str, Any], metric: str) -> str:
+    sd = entry["sd"][metric]
+    return f"{entry['mean'][metric]:.4f}" + (f" ± {sd:.4f}" if sd is not None else "")
+
+
+def _interval(entry: Mapping[str, Any], metric: str) -> str:
+    if "gain" not in entry:
+        return ""
+    mean, low, high = entry["gain"][metric]
+    return f"{mean:+.4f} [{low:+.4f}, {high:+.4f}]"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

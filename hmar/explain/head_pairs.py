@@ -1,0 +1,105 @@
+"""How much attention each pair of heads passes from one feedback to another (DFAR, figure 4)."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hmar.data.counting import PriorCounts
+from hmar.data.impressions import pack_impressions
+from hmar.data.snapshot import Part, Snapshot
+from hmar.errors import DataError
+from hmar.models.ranker import Ranker
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SAID = ("no", "yes")
+
+
+@dataclass(frozen=True)
+class PairMass:
+    """Means over the events of many histories.
+
+    Attributes:
+        pairs: P names. mass: float64 [P, 2, 2], of the attention of an event that says no (0) or not (1), the share
+            that goes to events that say no and to others; rows add up to 1 where a pair attends to all it sees; NaN
+            where no event says so. events: int64 [2], how many.
+    """
+
+    pairs: tuple[str, ...]
+    mass: NDArray[np.float64]
+    events: NDArray[np.int64]
+
+
+def pair_mass(
+    model: Ranker,
+    snapshot: Snapshot,
+    split: str,
+    part: Part,
+    *,
+    max_length: int,
+    layer: str = "block.attention",
+    moments: int = 500,
+    seed: int = 0,
+) -> PairMass:
+    """Over up to ``moments`` moments of labelled impressions that have a history, drawn from the part. The model is in
+    evaluation mode.
+
+    Args:
+        layer: one in which events look at each other.
+
+    Raises:
+        DataError: no moment of the part has a history.
+    """
+    shown, prior = snapshot.impressions(split, part), PriorCounts(snapshot)
+    pairs: tuple[str, ...] = ()
+    mass: NDArray[np.float64] | float = 0.0
+    events, read = np.zeros(2, np.int64), 0
+    for place in np.random.default_rng(seed).permutation(len(shown)):
+        chosen = np.array([place])
+        batch = pack_impressions(snapshot, shown, chosen, max_length, model.reads).to(model.popularity.device)
+        if len(batch.histories.item) == 0:
+            continue
+        seen = prior.history_items(shown.user[chosen], shown.history_end[chosen]).to(model.popularity.device)
+        found = model.looks_at(batch.histories, seen, batch.items)[layer]
+        said_T2 = np.eye(2)[model.liked(batch.histories).cpu().numpy()]
+        pairs = found.maps
+        mass = mass + np.einsum("ta,pts,sb->pab", said_T2, found.weights.double().cpu().numpy(), said_T2)
+        events += said_T2.sum(0).astype(np.int64)
+        read += 1
+        if read == moments:
+            break
+    if not read:
+        raise DataError(
+            f"{snapshot.path}, split {split}: no {part} impression has a history to look at; use another part"
+        )
+    with np.errstate(invalid="ignore"):
+        return PairMass(pairs, mass / events[:, None], events)
+
+
+def picture(found: PairMass, title: str) -> "Figure":
+    """A matrix per pair: rows who looks, columns what is looked at."""
+    from matplotlib.figure import Figure
+
+    wide = max(int(len(found.pairs) ** 0.5), 1)
+    high = -(-len(found.pairs) // wide)
+    figure = Figure(figsize=(1 + 2.2 * wide, 0.8 + 2 * high), layout="constrained")
+    axes = figure.subplots(high, wide, squeeze=False)
+    for place in axes.flat:
+        place.set_axis_off()
+    image = None
+    for place, name, mass in zip(axes.flat, found.pairs, found.mass, strict=False):
+        place.set_axis_on()
+        image = place.imshow(mass, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
+        for (row, column), value in np.ndenumerate(mass):
+            shade = "white" if value > 0.6 else "black"
+            place.text(column, row, f"{value:.2f}", ha="center", va="center", color=shade, fontsize=8)
+        place.set_xticks(range(2), SAID, fontsize=7)
+        place.set_yticks(range(2), SAID, fontsize=7)
+        place.set_title(name, fontsize=8)
+    if image is not None:
+        figure.colorbar(image, ax=axes, label="share of an event's attention")
+    figure.suptitle(title)
+    return figure

@@ -1,0 +1,49 @@
+"""The benchmark of DFAR on a log of nothing: what it keeps, what it tells, and that a run is made once."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.dfar import ROWS, main
+from tests.support.arrays import random_users, write_impressions, write_snapshot
+
+
+def test_runs_are_made_once_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    users = random_users(40, 12, 3, 18, seed=7, shortest=8)
+    snapshot = write_impressions(write_snapshot(tmp_path / "snapshot", users, items=12, held_out=5), sampled=9)
+    words = (
+        f"--snapshot {snapshot.path} --work {tmp_path / 'work'} --out {tmp_path / 'out' / 'dfar'} --epochs 1".split()
+    )
+    words += ["--rows", "Popularity", "DFAR", "without FHA", "--seeds", "0", "1"]
+    assert main(words) == 0
+    made = capsys.readouterr().out
+    assert [line.split(":")[0] for line in made.splitlines()] == [
+        "Popularity, seed 0", "DFAR, seed 0", "without FHA, seed 0", "DFAR, seed 1", "without FHA, seed 1",
+    ]  # fmt: skip
+    kept = json.loads((tmp_path / "out" / "dfar.json").read_text(encoding="utf-8"))
+    (log,) = kept["logs"].values()
+    rows = log["rows"]
+    assert list(rows) == ["DFAR", "Popularity", "without FHA"]
+    assert (rows["Popularity"]["seeds"], rows["DFAR"]["seeds"]) == (1, 2)
+    assert rows["DFAR"]["mean"]["auc"] == pytest.approx(
+        np.mean([json.loads(line.split(": ", 1)[1])["auc"] for line in made.splitlines() if line.startswith("DFAR")])
+    )
+    for metric in ("auc", "gauc"):
+        mean, low, high = rows["without FHA"]["gain"][metric]
+        assert mean == pytest.approx(rows["DFAR"]["mean"][metric] - rows["without FHA"]["mean"][metric])
+        assert low <= mean <= high
+    text = (tmp_path / "out" / "dfar.md").read_text(encoding="utf-8")
+    assert f"{log['test']['impressions']} impressions" in text
+    assert main(words) == 0
+    assert capsys.readouterr().out == ""
+    assert (tmp_path / "out" / "dfar.md").read_text(encoding="utf-8") == text
+
+
+def test_every_row_fits_its_model() -> None:
+    from hmar.models import MODELS, model_class
+
+    for name, config in ROWS.values():
+        if name in MODELS:
+            model_class(name).Config.parse(config)
