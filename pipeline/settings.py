@@ -101,6 +101,10 @@ class ImpressionSettings(Section):
     sampled_from: Literal["uniform", "popularity"] = "uniform"
     """All items alike, or in proportion to how often anyone had said yes to them before the moment."""
 
+    tasks: tuple[str, ...] = ()
+    """Further behaviors to ask about, for models of several tasks (ATRank): each has moments of its own, yes is that
+    behavior, and every no is sampled."""
+
     @property
     def wanted(self) -> bool:
         """Whether there are any to build."""
@@ -163,6 +167,7 @@ class SnapshotSettings(Section):
             ("consumed_by", self.consumed_by),
             ("impressions.positive", shown.positive),
             ("impressions.negative", shown.negative),
+            ("impressions.tasks", shown.tasks),
         ):
             for name in names:
                 if self.behaviors and name not in self.behaviors:
@@ -172,6 +177,10 @@ class SnapshotSettings(Section):
         for name in shown.negative:
             if name in (shown.positive or (self.target,)):
                 raise ValueError(f"impressions.negative: {name!r} is positive; a behavior says yes or no")
+        if len(set(shown.tasks)) != len(shown.tasks) or self.target in shown.tasks:
+            raise ValueError("impressions.tasks: each behavior once, and not the target, which is always asked about")
+        if shown.tasks and not shown.sampled:
+            raise ValueError("impressions.tasks: their negatives are sampled; set impressions.sampled")
         if self.validation_quantile >= self.test_quantile:
             raise ValueError("validation_quantile must be below test_quantile")
         if not self.repeats and self.behaviors and not self.consumed_by:

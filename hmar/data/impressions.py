@@ -30,7 +30,7 @@ class ImpressionBatch:
 
     Attributes:
         histories: what happened strictly before each moment, T tokens; ``now`` is the moment's time, ``asked`` the
-            target behavior. A row of a training batch has one token at least.
+            task: the target, or another behavior. A row of a training batch has one token at least.
         items: int64 [B, N], 0 where there is none. labels: float32 [B, N], 1 where the user said yes, else 0.
         real: bool [B, N], whether there is a candidate; a loss is a mean over these.
         sampled: bool [B, N], whether it was drawn: its label 0 says less than a dislike's.
@@ -91,7 +91,7 @@ def pack_impressions(
         user,
         impressions.history_end[moments],
         impressions.time[moments],
-        snapshot.target_behavior,
+        impressions.asked,
         max_length,
         behaviors,
     )
@@ -118,6 +118,7 @@ class ImpressionData:
         in_batch: int = 0,
         seed: int = 0,
         behaviors: Sequence[str] | None = None,
+        task: str = "",
     ) -> None:
         """
         Args:
@@ -128,6 +129,7 @@ class ImpressionData:
             in_batch: so many positives of the batch's other moments as further negatives of each moment with a
                 positive, chosen anew in every epoch; those that the moment has itself are left out.
             behaviors: the events that the model reads; None means all.
+            task: the behavior that is asked about; the target if empty.
 
         Raises:
             DataError: the snapshot has no labelled impressions, or training has none of one of the two labels.
@@ -136,7 +138,7 @@ class ImpressionData:
         self.max_length, self.seed, self.behaviors = max_length, seed, behaviors
         self.negatives, self.in_batch = negatives, in_batch
         self.prior = PriorCounts(snapshot)
-        self.impressions = snapshot.impressions(split, "training")
+        self.impressions = snapshot.impressions(split, "training", task)
         first, end = snapshot.offsets[self.impressions.user], self.impressions.history_end
         lengths = np.minimum(Reading(snapshot, behaviors).count(first, end), max_length)
         self.moments = np.flatnonzero(lengths > 0)

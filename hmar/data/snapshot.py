@@ -25,6 +25,10 @@ and, where the settings ask for labelled impressions (``manifest.splits[split]["
     splits/<split>/moments.parquet  moment int64, part ('training', 'validation' or 'test'), sorted by moment; moments
                                     that are in no part are missing
 
+These ask about the target. Where the settings name further tasks (``manifest.splits[split]["tasks"]``), behaviors that
+are asked about too, each has the same two files, with its code b: ``impressions-<b>.parquet``, in which yes is that
+behavior and every no is sampled, and ``splits/<split>/moments-<b>.parquet``.
+
 Events of a user stand in the order (time, funnel rank of the behavior, hash of user, item and behavior); where a log
 holds an event several times, by the count that its hbi has reached.
 
@@ -162,6 +166,7 @@ class Impressions:
         moment: int64 [M]. user: int32 [M]. time: int64 [M], microseconds. history_end: int64 [M]; see
             IMPRESSION_COLUMNS. offsets: int64 [M+1].
         item: int32 [I]. label: uint8 [I], 0 or 1. sampled: bool [I].
+        asked: code of the behavior asked about.
     """
 
     moment: NDArray[np.int64]
@@ -172,6 +177,7 @@ class Impressions:
     item: NDArray[np.int32]
     label: NDArray[np.uint8]
     sampled: NDArray[np.bool_]
+    asked: int
 
     def __len__(self) -> int:
         return len(self.moment)
@@ -265,21 +271,39 @@ class Snapshot:
         """Whether labelled impressions were built for the split."""
         return "impressions" in self.manifest.splits.get(split, {})
 
-    def impressions(self, split: str, part: Portion) -> Impressions:
+    def tasks(self, split: str) -> tuple[str, ...]:
+        """The behaviors that labelled impressions of the split ask about, the target first; empty where there are
+        none."""
+        if not self.has_impressions(split):
+            return ()
+        return (self.manifest.target, *self.manifest.splits[split].get("tasks", {}))
+
+    def impressions(self, split: str, part: Portion, task: str = "") -> Impressions:
         """Those of one part of one split, in stored order.
 
+        Args:
+            task: the behavior that they ask about; the target if empty.
+
         Raises:
-            DataError: no such split, or none were built for it.
+            DataError: no such split, or none were built for it, or for the task.
         """
         directory = self._split_dir(split)
+        task = task or self.manifest.target
         if not self.has_impressions(split):
             raise DataError(
                 f"{self.path}: no labelled impressions of split {split}; set snapshot.impressions and build it again"
             )
+        if task not in self.tasks(split):
+            raise DataError(
+                f"{self.path}: no labelled impressions of split {split} about {task!r}, only about "
+                f"{', '.join(self.tasks(split))}; name it in snapshot.impressions.tasks and build it again"
+            )
+        code = self.behaviors.index(task)
+        of = "" if code == self.target_behavior else f"-{code}"
         chosen = _numpy(
-            pq.read_table(self.path / directory / "moments.parquet", filters=[("part", "=", part)]), "moment"
+            pq.read_table(self.path / directory / f"moments{of}.parquet", filters=[("part", "=", part)]), "moment"
         )
-        table = pq.read_table(self.path / "impressions.parquet")
+        table = pq.read_table(self.path / f"impressions{of}.parquet")
         moment = _numpy(table, "moment")
         bounds = np.append(np.flatnonzero(np.diff(moment, prepend=-1)), len(moment))
         first, end = bounds[chosen], bounds[chosen + 1]
@@ -294,6 +318,7 @@ class Snapshot:
             item=_numpy(table, "item")[rows],
             label=_numpy(table, "label")[rows],
             sampled=_numpy(table, "sampled")[rows],
+            asked=code,
         )
 
     # -- vocabulary --------------------------------------------------------------------------------------------

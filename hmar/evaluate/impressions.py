@@ -26,6 +26,9 @@ CELLS = 2**17
 """(moment, candidate) cells of one chunk, padding included."""
 
 
+IMPRESSIONS = "impressions"
+
+
 @dataclass(frozen=True)
 class ImpressionJudgement:
     """The raw outcome.
@@ -33,6 +36,7 @@ class ImpressionJudgement:
     Attributes:
         score: float64 [I], aligned with the candidates of ``impressions``; -inf for an item the model does not know.
         history_length: int64 [M], events before each moment, in every behavior.
+        candidates: what the names of the metrics have in that place: impressions, impressions_<task>.
     """
 
     snapshot: str
@@ -41,6 +45,7 @@ class ImpressionJudgement:
     impressions: Impressions
     score: NDArray[np.float64]
     history_length: NDArray[np.int64]
+    candidates: str = IMPRESSIONS
 
     @cached_property
     def moment(self) -> NDArray[np.int64]:
@@ -63,6 +68,17 @@ class ImpressionJudgement:
         return float(values.mean()) if len(values) else float("nan")
 
 
+def asked_about(model: Recommender) -> tuple[str, ...]:
+    """The tasks that a model has learned; "" is the target."""
+    tasks: tuple[str, ...] = getattr(model, "tasks", ())
+    return tasks or ("",)
+
+
+def learned(model: Recommender, snapshot: Snapshot, split: str) -> tuple[str, ...]:
+    """The tasks beside the target's that a model has learned and that the snapshot has impressions of."""
+    return tuple(task for task in asked_about(model) if task in snapshot.tasks(split)[1:])
+
+
 def judge_impressions(
     model: Recommender,
     snapshot: Snapshot,
@@ -71,14 +87,18 @@ def judge_impressions(
     *,
     max_length: int,
     prior: PriorCounts | None = None,
+    task: str = "",
 ) -> ImpressionJudgement:
     """Score every impression of a part, on the device the model is on.
+
+    Args:
+        task: the behavior that they ask about; the target if empty.
 
     Raises:
         ModelError: NaN scores; model and user are named.
         DataError: the snapshot has no labelled impressions of the split.
     """
-    impressions = snapshot.impressions(split, part)
+    impressions = snapshot.impressions(split, part, task)
     prior = prior or PriorCounts(snapshot)
     device = model.popularity.device
     counted = bool(getattr(model, "uses_counts", True))
@@ -115,6 +135,7 @@ def judge_impressions(
         impressions=impressions,
         score=score,
         history_length=impressions.history_end - snapshot.offsets[impressions.user],
+        candidates=IMPRESSIONS if task in ("", snapshot.manifest.target) else f"{IMPRESSIONS}_{task}",
     )
 
 
@@ -134,7 +155,7 @@ def summarize_impressions(
         values = impression_metrics.of_users(user[chosen], label, score)
         judged = values.judged
         counts = {"impressions": len(label), "positives": int(label.sum()), "users": int(judged.sum())}
-        summary |= {full_name(judgement.part, "impressions", stratum, name): n for name, n in counts.items()}
+        summary |= {full_name(judgement.part, judgement.candidates, stratum, name): n for name, n in counts.items()}
         samples: dict[str, tuple[NDArray[np.float64], NDArray[np.integer]]] = {}
         if 0 < counts["positives"] < counts["impressions"]:
             samples["auc"] = (impression_metrics.auc_parts(label, score), user[chosen])
@@ -147,7 +168,7 @@ def summarize_impressions(
                 continue
             of_metric, users = samples[metric]
             interval = clustered(of_metric[:, None], users, confidence, resamples, seed)
-            name = full_name(judgement.part, "impressions", stratum, metric)
+            name = full_name(judgement.part, judgement.candidates, stratum, metric)
             summary[name] = float(interval.mean[0])
             if interval.users > 1:
                 # A first-order interval of an AUC near 0 or 1 may reach beyond.

@@ -3,7 +3,8 @@
 A metric's full name is ``<part>/<candidates>/<stratum>/<metric>``, for example ``test/full/all/ndcg@10``; its interval
 bounds are ``<name>/low`` and ``<name>/high``; ``<part>/<candidates>/<stratum>/targets`` and ``.../users`` are counts.
 Those of labelled impressions are ``<part>/impressions/<stratum>/<metric>``, with the counts ``impressions``,
-``positives`` and ``users``: those with impressions of both labels, whom gauc, mrr and ndcg are means over.
+``positives`` and ``users``: those with impressions of both labels, whom gauc, mrr and ndcg are means over. Where a
+model has learned other tasks than the target's, theirs are ``<part>/impressions_<task>/...``.
 Files and tables use these names; MLflow refuses ``@``, so there it reads ``ndcg_at_10`` (:func:`tracked`), and what was
 measured with a leak (:mod:`hmar.leaks`) begins with ``leaky/``.
 """

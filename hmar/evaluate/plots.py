@@ -18,11 +18,11 @@ def hr_by_length(summary: Mapping[str, float], part: str, metric: str = "hr@10",
     """The metric by history length, with intervals and the number of targets, or of impressions.
 
     Args:
-        candidates: full, or impressions for a metric of theirs.
+        candidates: full, or for a metric of labelled impressions impressions or impressions_<task>.
     """
-    counted, among = (
-        ("impressions", "labelled impressions") if candidates == "impressions" else ("targets", "full ranking")
-    )
+    counted, among = ("targets", "full ranking")
+    if candidates.startswith("impressions"):
+        counted, among = "impressions", "labelled " + candidates.replace("_", " of ", 1)
     figure, axes = _figure()
     names = [name for name in LENGTH_STRATA if full_name(part, candidates, name, metric) in summary]
     for place, stratum in enumerate(names):

@@ -151,13 +151,17 @@ def _judge(
         files.append(plots.write(plots.hr_by_length(summary, part), directory / f"plots/hr_by_length_{part}.png"))
         files.append(plots.write(plots.metric_bars(summary, part), directory / f"plots/metrics_{part}.png"))
         if snapshot.has_impressions(split) and model.published is None:
-            shown = judge_impressions(model, snapshot, split, part, max_length=loaded.meta.max_length, prior=prior)
-            of_shown = summarize_impressions(shown, settings.confidence, settings.resamples, settings.seed)
-            metrics |= of_shown
-            rows = impressions.table(shown, snapshot, before["leaks"])
-            files.append(per_target.write(rows, directory / f"impressions_{part}.parquet"))
-            figure = plots.hr_by_length(of_shown, part, "auc", candidates="impressions")
-            files.append(plots.write(figure, directory / f"plots/auc_by_length_{part}.png"))
+            for task in dict.fromkeys(("", *impressions.learned(loaded.model, snapshot, split))):
+                shown = judge_impressions(
+                    model, snapshot, split, part, max_length=loaded.meta.max_length, prior=prior, task=task
+                )
+                of_shown = summarize_impressions(shown, settings.confidence, settings.resamples, settings.seed)
+                metrics |= of_shown
+                rows = impressions.table(shown, snapshot, before["leaks"])
+                files.append(per_target.write(rows, directory / f"{shown.candidates}_{part}.parquet"))
+                figure = plots.hr_by_length(of_shown, part, "auc", candidates=shown.candidates)
+                name = shown.candidates.replace("impressions", "auc_by_length", 1)
+                files.append(plots.write(figure, directory / f"plots/{name}_{part}.png"))
     mix = {name: snapshot.manifest.behavior_counts.get(name, 0) for name in snapshot.behaviors}
     files.append(plots.write(plots.behavior_mix(mix), directory / "plots/behaviors.png"))
     report = {

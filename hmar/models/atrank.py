@@ -11,7 +11,9 @@ latent semantic spaces:
                asked about: :class:`hmar.layers.latent_spaces.CandidateAttention` (the paper's vanilla attention)
 4. Logit       dot: <u_j, E[j]> + c_ja;  mlp: net [u_j; E[j]; u_j * E[j]] + c_ja,  c an item's bias for the task
 
-The paper's score is bilinear, the published code's a scaled dot product: ``score``.
+The paper's score is bilinear, the published code's a scaled dot product: ``score``. A single task asks about the
+target. The **all-in-one** model learns several ``tasks``: its body is shared, a task has its own r_a and c_a, and
+training takes one batch of one task after the other (:mod:`hmar.data.task_turns`).
 
 Our groups are groups of behaviors, all of the same items; the paper's also have entities of their own (coupons,
 queries). Where we deviate: the published code adds the candidate itself to u_j (a residual) and has a net after the
@@ -60,6 +62,9 @@ class ATRankConfig(Section):
     """Whether the behavior of an event (the paper's action type) is an input; if not, all events are one group."""
     time: bool = True
     """Whether the time bucket of an event is an input."""
+    tasks: tuple[str, ...] = ()
+    """All-in-one: the behaviors that the model learns to be asked about (the snapshot has impressions of them by its
+    setting impressions.tasks); the target alone if empty."""
     behaviors: Literal["all", "target"] | tuple[str, ...] = "all"
     """Which events are read: all, the target behavior's only, or those of the behaviors named."""
     dropout: float = Field(0.1, ge=0, lt=1)
@@ -78,6 +83,8 @@ class ATRankConfig(Section):
         named = [name for group in self.groups for name in group]
         if len(set(named)) != len(named):
             raise ValueError("groups: a behavior stands twice")
+        if len(set(self.tasks)) != len(self.tasks):
+            raise ValueError("tasks: a behavior stands twice")
         if self.groups and not self.behavior:
             raise ValueError("groups: without behavior all events are one group; leave groups out")
         return self
@@ -99,11 +106,12 @@ class ATRank(Ranker):
     def __init__(self, config: ATRankConfig, vocabulary: Vocabulary) -> None:
         """
         Raises:
-            SettingsError: groups or behaviors name a behavior that the vocabulary has not.
+            SettingsError: groups, tasks or behaviors name a behavior that the vocabulary has not.
         """
         super().__init__(config, vocabulary)
         d = config.d
         self.reads = _read(config.behaviors, vocabulary)
+        self.tasks = _known(config.tasks, "config.tasks", vocabulary)
         self.items = nn.Embedding(vocabulary.items, d)
         nn.init.normal_(self.items.weight, std=0.1)
         self.inputs = GroupInputs(d, _groups(config, vocabulary), behavior=config.behavior, time=config.time)

@@ -36,6 +36,9 @@ class Ranker(Recommender):
     pairs_at_once: ClassVar[int] = 2**15
     """(event, candidate) pairs of one pass, which bounds the memory of any number of candidates; a CPU is fastest with
     what its cache holds. On a GPU both are 64 times as many."""
+    tasks: tuple[str, ...] = ()
+    """The behaviors that the model learns to be asked about, one batch of one of them after the other; empty means the
+    target alone."""
     said: Tensor
 
     def __init__(self, config: Section, vocabulary: Vocabulary) -> None:

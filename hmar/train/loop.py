@@ -22,6 +22,7 @@ from hmar.atomic import write_json
 from hmar.data.batches import TrainingData
 from hmar.data.impressions import ImpressionBatch, ImpressionData
 from hmar.data.moving import pinned
+from hmar.data.task_turns import TaskTurns
 from hmar.errors import DataError, Interrupted, ModelError
 from hmar.losses import Loss
 from hmar.models.base import Encoder, TrainingBatch
@@ -79,7 +80,7 @@ class Trainer:
         settings: TrainSettings,
         model: Encoder | Ranker,
         loss: Loss | RankerLoss,
-        data: TrainingData | ImpressionData,
+        data: TrainingData | ImpressionData | TaskTurns,
         *,
         device: torch.device,
         directory: TrainingDirectory,

@@ -1,10 +1,11 @@
 """The number that chooses the weights."""
 
 from collections.abc import Callable
+from statistics import fmean
 
 from hmar.data.counting import PriorCounts
 from hmar.data.snapshot import Part, Snapshot
-from hmar.evaluate.impressions import judge_impressions
+from hmar.evaluate.impressions import asked_about, judge_impressions
 from hmar.evaluate.judge import judge
 from hmar.evaluate.names import Candidates
 from hmar.models.base import Recommender
@@ -51,11 +52,16 @@ def validation(
 def _of_impressions(
     model: Recommender, snapshot: Snapshot, split: str, max_length: int, prior: PriorCounts, part: Part
 ) -> Callable[[], dict[str, float]] | None:
-    if len(snapshot.impressions(split, part)) == 0:
+    tasks = [task for task in asked_about(model) if len(snapshot.impressions(split, part, task))]
+    if not tasks:
         return None
 
     def validate() -> dict[str, float]:
-        judged = judge_impressions(model, snapshot, split, part, max_length=max_length, prior=prior)
-        return {name: judged.mean(name) for name in IMPRESSION_METRICS}
+        """The mean over the tasks that the model learns."""
+        judged = [
+            judge_impressions(model, snapshot, split, part, max_length=max_length, prior=prior, task=task)
+            for task in tasks
+        ]
+        return {name: fmean(one.mean(name) for one in judged) for name in IMPRESSION_METRICS}
 
     return validate

@@ -11,8 +11,16 @@ MOMENTS = 1 << 18
 
 
 def impression_measures(snapshot: Snapshot, split: str, train_end: NDArray[np.int64]) -> dict[str, int]:
-    """The measures of :mod:`pipeline.checks.snapshot` about the labelled impressions of one split."""
-    parts = {part: snapshot.impressions(split, part) for part in PORTIONS}
+    """The measures of :mod:`pipeline.checks.snapshot` about the labelled impressions of one split, of all its tasks."""
+    found: dict[str, int] = {}
+    for task in snapshot.tasks(split):
+        for name, count in _of_task(snapshot, split, task, train_end).items():
+            found[name] = found.get(name, 0) + count
+    return found
+
+
+def _of_task(snapshot: Snapshot, split: str, task: str, train_end: NDArray[np.int64]) -> dict[str, int]:
+    parts = {part: snapshot.impressions(split, part, task) for part in PORTIONS}
     found = {"moments_out_of_turn": _out_of_turn(snapshot, split, parts, train_end)}
     for impressions in parts.values():
         for first in range(0, len(impressions), MOMENTS):
@@ -55,7 +63,10 @@ def _of(snapshot: Snapshot, shown: Impressions, first: int, end: int) -> dict[st
     key = moment * snapshot.n_items + item
     # What was said at each moment: item by item, whether anything was a yes.
     rows, at = _ranges(start, np.where(inside, _first_after(snapshot, start, closes, time), start))
-    said = np.append(snapshot.feedback, 0)[np.minimum(snapshot.behavior[rows], len(snapshot.behaviors))]
+    says = snapshot.feedback
+    if shown.asked != snapshot.target_behavior:
+        says = (np.arange(len(snapshot.behaviors)) == shown.asked).astype(np.int8)
+    said = np.append(says, 0)[np.minimum(snapshot.behavior[rows], len(snapshot.behaviors))]
     rows, at, said = rows[said != 0], at[said != 0], said[said != 0]
     known, place = np.unique(at * snapshot.n_items + snapshot.item[rows], return_inverse=True)
     yes = np.zeros(len(known), bool)

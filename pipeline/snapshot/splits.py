@@ -59,7 +59,7 @@ def _write_split(warehouse: Warehouse, settings: SnapshotSettings, split: Split,
     write_candidates(warehouse, settings, split, directory / "candidates.parquet")
     told = _describe(warehouse, split) | boundaries
     if settings.impressions.wanted and split != "published":
-        told["impressions"] = write_moments(warehouse, split, directory)
+        told |= write_moments(warehouse, settings, split, directory)
     return told
 
 

@@ -39,6 +39,17 @@ class Warehouse:
             other.set(**self._variables)  # DuckDB keeps variables per connection
             yield other
 
+    @contextmanager
+    def within(self, schema: str) -> Iterator[None]:
+        """Tables and views made inside are of that schema, and those of the same names outside are left as they are;
+        what is not in it is found outside."""
+        self._connection.execute(f"create schema if not exists {quoted(schema)}")
+        self._connection.execute(f"set search_path = {literal(quoted(schema) + ',main')}")
+        try:
+            yield
+        finally:
+            self._connection.execute("set search_path = 'main'")
+
     def set(self, **variables: Any) -> None:
         """Assign the variables that statements read with ``getvariable``."""
         self._variables |= variables

@@ -28,6 +28,7 @@ from tests.support.tiny_snapshot import SHOP, make_snapshot
     negative=st.sampled_from([(), ("view",), ("view", "cart")]),
     sampled=st.integers(0, 3),
     source=st.sampled_from(["uniform", "popularity"]),
+    tasks=st.sampled_from([(), ("view",), ("cart", "view")]),
 )
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_impressions_are_what_the_oracle_says(
@@ -37,11 +38,14 @@ def test_impressions_are_what_the_oracle_says(
     negative: tuple[str, ...],
     sampled: int,
     source: str,
+    tasks: tuple[str, ...],
 ) -> None:
+    tasks = tasks if sampled else ()
     ties = hash_ties(events)
     expected = Expected(events, SHOP, "buy", consumed_by, (1, 1), lambda event: ties[event[:3]], unseen)
     options: dict[str, Any] = {"repeats": not consumed_by, "consumed_by": consumed_by, "unseen": unseen}
     options["impressions"] = {"negative": list(negative), "sampled": sampled, "sampled_from": source}
+    options["impressions"]["tasks"] = list(tasks)
     with tempfile.TemporaryDirectory() as home:
         try:
             snapshot = make_snapshot(Path(home), events, **options)
@@ -53,14 +57,20 @@ def test_impressions_are_what_the_oracle_says(
             assert not (snapshot.path / "impressions.parquet").exists()
             return
         compare(snapshot, ExpectedImpressions(expected, ("buy",), negative), expected, sampled, source)
+        assert snapshot.tasks("temporal") == ("buy", *tasks)
+        for task in tasks:
+            compare(snapshot, ExpectedImpressions(expected, (task,), ()), expected, sampled, source, task)
         found = measure(snapshot)
         assert found.pop("events") == len(snapshot.item)
         assert set(found.values()) == {0}, "the checks find nothing wrong"
 
 
-def compare(snapshot: Snapshot, wanted: ExpectedImpressions, expected: Expected, sampled: int, source: str) -> None:
+def compare(
+    snapshot: Snapshot, wanted: ExpectedImpressions, expected: Expected, sampled: int, source: str, task: str = ""
+) -> None:
     users, items = expected.users, expected.items
-    rows = pq.read_table(snapshot.path / "impressions.parquet").to_pylist()
+    name = f"impressions-{snapshot.behaviors.index(task)}.parquet" if task else "impressions.parquet"
+    rows = pq.read_table(snapshot.path / name).to_pylist()
     times = {moment(event[3]): event[3] for own in expected.sequences.values() for event in own}
     said: dict[tuple[Any, Any], dict[Any, int]] = {}
     drawn: dict[tuple[Any, Any], list[Any]] = {}
@@ -94,12 +104,14 @@ def compare(snapshot: Snapshot, wanted: ExpectedImpressions, expected: Expected,
         parts = {
             (users[user], times[moment_of(time)]): part
             for part in PORTIONS
-            for user, time in zip(*columns(snapshot, split, part), strict=True)
+            for user, time in zip(*columns(snapshot, split, part, task), strict=True)
         }
         assert parts == wanted.parts(split)
         for part in PORTIONS:
-            shown = snapshot.impressions(split, part)
-            told = snapshot.manifest.splits[split]["impressions"][part]
+            shown = snapshot.impressions(split, part, task)
+            of_split = snapshot.manifest.splits[split]
+            told = (of_split["tasks"][task] if task else of_split["impressions"])[part]
+            assert snapshot.behaviors[shown.asked] == (task or "buy")
             assert told == {
                 "moments": len(shown),
                 "impressions": len(shown.item),
@@ -108,8 +120,8 @@ def compare(snapshot: Snapshot, wanted: ExpectedImpressions, expected: Expected,
             }
 
 
-def columns(snapshot: Snapshot, split: str, part: Any) -> tuple[list[int], list[int]]:
-    shown = snapshot.impressions(split, part)
+def columns(snapshot: Snapshot, split: str, part: Any, task: str) -> tuple[list[int], list[int]]:
+    shown = snapshot.impressions(split, part, task)
     return shown.user.tolist(), shown.time.tolist()
 
 

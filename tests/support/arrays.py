@@ -142,14 +142,28 @@ def write_impressions(
     negative: Sequence[str] = ("view",),
     sampled: int = 1,
     seed: int = 0,
+    tasks: Sequence[str] = (),
 ) -> Snapshot:
-    """The same snapshot with labelled impressions: every event of these behaviors, and items drawn beside positives.
+    """The same snapshot with labelled impressions: every event of these behaviors, and items drawn beside positives;
+    for further tasks the same of that behavior alone.
 
     Training moments are those of training events; a user's last moment after them is validation, earlier ones are test.
     """
-    rng = np.random.default_rng(seed)
-    codes = {snapshot.behaviors.index(name): 1 for name in positive}
-    codes |= {snapshot.behaviors.index(name): 0 for name in negative}
+    code = snapshot.behaviors.index
+    said = {code(name): 1 for name in positive} | {code(name): 0 for name in negative}
+    _write_impressions(snapshot, said, sampled, np.random.default_rng(seed), "")
+    for name in tasks:
+        _write_impressions(snapshot, {code(name): 1}, sampled, np.random.default_rng(seed), f"-{code(name)}")
+    manifest = json.loads((snapshot.path / "manifest.json").read_text(encoding="utf-8"))
+    manifest["splits"]["leave_one_out"] |= {"impressions": {}, "tasks": {key: {} for key in tasks}}
+    manifest["feedback"] = {**dict.fromkeys(positive, 1), **dict.fromkeys(negative, 0)}
+    (snapshot.path / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    return Snapshot(snapshot.path)
+
+
+def _write_impressions(
+    snapshot: Snapshot, codes: dict[int, int], sampled: int, rng: np.random.Generator, suffix: str
+) -> None:
     train_end = snapshot.train_end("leave_one_out")
     rows: list[tuple[int, int, int, int, int, int, bool]] = []
     parts: dict[int, str] = {}
@@ -177,13 +191,10 @@ def write_impressions(
     columns = list(zip(*rows, strict=True)) or [()] * 7
     kinds = (pa.int64(), pa.int32(), pa.timestamp("us", tz="UTC"), pa.int64(), pa.int32(), pa.uint8(), pa.bool_())
     arrays = [pa.array(column, kind) for column, kind in zip(columns, kinds, strict=True)]
-    pq.write_table(pa.table(dict(zip(IMPRESSION_COLUMNS, arrays, strict=True))), snapshot.path / "impressions.parquet")
+    pq.write_table(
+        pa.table(dict(zip(IMPRESSION_COLUMNS, arrays, strict=True))), snapshot.path / f"impressions{suffix}.parquet"
+    )
     pq.write_table(
         pa.table({"moment": pa.array(parts, pa.int64()), "part": pa.array(parts.values(), pa.string())}),
-        snapshot.path / "splits" / "leave_one_out" / "moments.parquet",
+        snapshot.path / "splits" / "leave_one_out" / f"moments{suffix}.parquet",
     )
-    manifest = json.loads((snapshot.path / "manifest.json").read_text(encoding="utf-8"))
-    manifest["splits"]["leave_one_out"]["impressions"] = {}
-    manifest["feedback"] = {**dict.fromkeys(positive, 1), **dict.fromkeys(negative, 0)}
-    (snapshot.path / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
-    return Snapshot(snapshot.path)

@@ -141,3 +141,18 @@ def time_gaps(path: Path, users: int = 400, seed: int = 0) -> Snapshot:
         rows.append(row)
     snapshot = write_snapshot(path, rows, items=2 * things, behaviors=("view", "skip", "buy"), held_out=2)
     return write_impressions(snapshot, ("buy",), ("skip",), sampled=0)
+
+
+def opposite_tasks(path: Path, users: int = 80, seed: int = 0) -> Snapshot:
+    """Users view items of their taste and buy those of the other one, a view and a purchase in turn.
+
+    There are 24 items, even and odd, each taken once at most. Who ranks items without knowing whether a view or a
+    purchase is asked about can be right about one of them only.
+    """
+    rng = np.random.default_rng(seed)
+    rows: list[list[Event]] = []
+    for user in range(users):
+        own, other = (rng.permutation(np.arange((user + turn) % 2, 24, 2)).tolist() for turn in (0, 1))
+        rows.append([((own, other)[t % 2][t // 2], 2 * (t % 2), t) for t in range(16)])
+    snapshot = write_snapshot(path, rows, items=24, held_out=2)
+    return write_impressions(snapshot, ("buy",), (), sampled=2, tasks=("view",))

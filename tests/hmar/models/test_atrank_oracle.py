@@ -162,7 +162,9 @@ def test_a_later_event_changes_what_earlier_ones_look_like(shop: Snapshot) -> No
     assert (before - after).abs().max() > 1e-4
 
 
-@pytest.mark.parametrize(("key", "value"), [("groups", [["buy", "veiw"]]), ("behaviors", ["veiw"])])
+@pytest.mark.parametrize(
+    ("key", "value"), [("groups", [["buy", "veiw"]]), ("behaviors", ["veiw"]), ("tasks", ["buy", "veiw"])]
+)
 def test_a_behavior_that_is_not_there_is_refused(key: str, value: Any, shop: Snapshot) -> None:
     with pytest.raises(SettingsError, match=f"config.{key}: unknown behavior 'veiw'.*'view'"):
         build("atrank", {key: value}, shop)
@@ -173,6 +175,7 @@ def test_a_behavior_that_is_not_there_is_refused(key: str, value: Any, shop: Sna
     [
         ({"d": 10, "spaces": 4}, "multiple of spaces"),
         ({"groups": [["buy"], ["buy"]]}, "stands twice"),
+        ({"tasks": ["buy", "buy"]}, "stands twice"),
         ({"groups": [["buy"]], "behavior": False}, "leave groups out"),
         ({"hidden": []}, "one layer at least"),
     ],
