@@ -1,0 +1,274 @@
+"""ATRank's two claims on one log: it is faster to the same AUC than networks that read a history one event after the
+other, and no worse; and one network of all tasks is about as good as one for each.
+
+    python -m benchmarks.atrank --part encoders --dataset movielens --raw path/to/ml-100k
+    python -m benchmarks.atrank --part modes --dataset taobao --raw path/to/UserBehavior.csv
+
+encoders    ATRank, CNN + pooling, Bi-LSTM and Bi-LSTM + attention, on the same impressions, with the same inputs (item,
+            behavior, time bucket), width, dropout, head, optimizer, batches and patience; nothing is tuned for any.
+modes       the seven training modes of the paper's case: for each behavior a network that reads and is asked about this
+            behavior alone; for each one that reads all of them; and one for all (all-in-one).
+
+The paper's AUC is a mean over users: GAUC here. Both are given, of the test part, of the epoch with the best validation
+AUC, the mean over the seeds; the differences to the first row have a 95 % interval over users.
+"""
+
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from benchmarks.ranker_runs import run
+from benchmarks.tables import keep, kept
+from hmar.errors import HmarError
+from pipeline.settings import RetrainSettings
+
+ENCODERS = {
+    "atrank": "ATRank",
+    "cnn": "CNN + pooling",
+    "bi_lstm": "Bi-LSTM",
+    "bi_lstm_attention": "Bi-LSTM + attention",
+}
+TOLD = ("width", "spaces", "dropout", "lr", "batch_size", "max_length", "epochs", "patience")
+"""Settings that a table names."""
+ATTENDING = ("atrank", "bi_lstm_attention")
+"""Models whose attention looks in several spaces."""
+
+
+class ATRankSettings(RetrainSettings):
+    """Train rankers side by side with several seeds; print a table, write it as Markdown and JSON."""
+
+    part: Literal["encoders", "modes"] = "encoders"
+    """The claim."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """One training per seed."""
+    epochs: int = Field(20, ge=1)
+    """Of each training, at most."""
+    patience: int = Field(3, ge=1)
+    """Epochs without a better validation AUC after which it ends."""
+    width: int = Field(32, ge=1)
+    """d of all models."""
+    spaces: int = Field(4, ge=1)
+    """Latent spaces of the attention."""
+    dropout: float = Field(0.2, ge=0, lt=1)
+    lr: float = Field(1e-3, gt=0)
+    batch_size: int = Field(256, ge=1)
+    """Moments per step."""
+    max_length: int = Field(50, ge=1)
+    """Events of a history."""
+    work: Path = Path("var/atrank")
+    """Where finished trainings are kept: they are not repeated."""
+    out: Path = Path("benchmarks/results/atrank")
+    """The tables are written to OUT.md, all numbers to OUT.json; those of other parts and logs are kept."""
+
+
+def main(arguments: list[str]) -> int:
+    """The command line; returns its exit code."""
+    try:
+        s = ATRankSettings.resolve(arguments=arguments, program="python -m benchmarks.atrank")
+        result = measure(s)
+    except HmarError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    results = {**kept(s.out), f"{s.part} {s.name}": result}
+    text = markdown(results)
+    keep(s.out, results, text)
+    print(text)
+    return 0
+
+
+def measure(s: ATRankSettings) -> dict[str, Any]:
+    """All runs of one part on one log.
+
+    Raises:
+        HmarError: of the stage that failed.
+    """
+    import torch
+
+    from hmar.data.snapshot import Snapshot
+    from pipeline.stages.ingest import land
+    from pipeline.stages.snapshot import build
+    from pipeline.stages.validate import validate
+
+    if s.part == "modes" and not s.snapshot.impressions.tasks:
+        others = tuple(name for name in s.snapshot.behaviors if name != s.snapshot.target)
+        shown = s.snapshot.impressions
+        shown = shown.model_copy(update={"tasks": others, "sampled": shown.sampled or 1})
+        s = s.model_copy(update={"snapshot": s.snapshot.model_copy(update={"impressions": shown})})
+    built = build(s, validate(s, land(s)))
+    snapshot = Snapshot(built.snapshot)
+    rows = encoders(s) if s.part == "encoders" else modes(s, snapshot)
+    given = {"snapshot": str(built.snapshot), "split": s.split, "loss": "log_loss", "lr": s.lr, "device": "cpu"}
+    given |= {"batch_size": s.batch_size, "max_length": s.max_length, "max_epochs": s.epochs, "patience": s.patience}
+    given |= {"batching": "by_length", "negatives": max(s.snapshot.impressions.sampled, 1), "threads": 1}
+    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in rows}
+    for seed in s.seeds:
+        for name, row in rows.items():
+            runs[name].append(run({**given, **row, "seed": seed}, s.work / snapshot.manifest.id))
+            print(f"{name}, seed {seed}: {_told(runs[name][-1])}", file=sys.stderr, flush=True)
+    return {
+        "about": {
+            "dataset": s.name,
+            "snapshot": built.id,
+            "split": s.split,
+            "users": snapshot.n_users,
+            "items": snapshot.n_items,
+            "events": snapshot.manifest.events,
+            "impressions": snapshot.manifest.splits[s.split]["impressions"],
+            "tasks": snapshot.manifest.splits[s.split].get("tasks", {}),
+            "seeds": list(s.seeds),
+            "settings": {key: getattr(s, key) for key in TOLD},
+            "code_version": snapshot.manifest.code_version,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+            "machine": f"{platform.machine()}, one thread",
+        },
+        "rows": {name: _summary(own) for name, own in runs.items()},
+        "speed": _speed(runs) if s.part == "encoders" else {},
+        "differences": _differences(runs, s.part),
+    }
+
+
+def encoders(s: ATRankSettings) -> dict[str, dict[str, Any]]:
+    """Row -> model and its configuration."""
+    same = {"d": s.width, "dropout": s.dropout, "head": "dot"}
+    return {
+        name: {"model": model, "config": {**same, **({"spaces": s.spaces} if model in ATTENDING else {})}}
+        for model, name in ENCODERS.items()
+    }
+
+
+def modes(s: ATRankSettings, snapshot: Any) -> dict[str, dict[str, Any]]:
+    """The same of the seven modes, or of as many as there are tasks."""
+    same = {"d": s.width, "dropout": s.dropout, "spaces": s.spaces}
+    tasks = list(snapshot.tasks(s.split))
+    rows = {f"{task} from {task}": {**same, "tasks": [task], "behaviors": [task]} for task in tasks}
+    rows |= {f"{task} from all": {**same, "tasks": [task]} for task in tasks}
+    rows |= {"all from all": {**same, "tasks": tasks}}
+    return {name: {"model": "atrank", "config": config} for name, config in rows.items()}
+
+
+def _told(found: Mapping[str, Any]) -> str:
+    test = ", ".join(f"{task} {judged['auc']:.4f}" for task, judged in found["test"].items())
+    return f"test AUC {test}; {len(found['epochs'])} epochs of {fmean(e['seconds'] for e in found['epochs']):.1f} s"
+
+
+def _summary(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    test = {
+        task: {
+            metric: _mean([each["test"][task][metric] for each in runs]) for metric in ("auc", "gauc")
+        }
+        for task in runs[0]["test"]
+    }  # fmt: skip
+    return {
+        "test": test,
+        "validation": _mean([max(e["auc"] for e in each["epochs"]) for each in runs]),
+        "seconds_per_epoch": _mean([fmean(e["seconds"] for e in each["epochs"]) for each in runs]),
+        "best_epoch": _mean([each["best_epoch"] for each in runs]),
+        "weights": runs[0]["weights"],
+    }
+
+
+def _mean(values: Sequence[float]) -> dict[str, float]:
+    return {"mean": fmean(values), "deviation": stdev(values) if len(values) > 1 else 0.0}
+
+
+def _speed(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
+    """Seconds until the validation AUC that every run reaches: the lowest of all runs' best."""
+    level = min(max(e["auc"] for e in each["epochs"]) for own in runs.values() for each in own)
+    return {"auc": level, "rows": {name: _mean([_until(each, level) for each in own]) for name, own in runs.items()}}
+
+
+def _until(found: Mapping[str, Any], level: float) -> float:
+    seconds = 0.0
+    for epoch in found["epochs"]:
+        seconds += epoch["seconds"]
+        if epoch["auc"] >= level:
+            return seconds
+    raise AssertionError("every run reaches the lowest best")
+
+
+def _differences(runs: Mapping[str, Sequence[Mapping[str, Any]]], part: str) -> dict[str, Any]:
+    """GAUC of a row less another's, per user the mean over the seeds: encoders against ATRank, and for every task its
+    other modes against the network of this behavior alone."""
+    first = next(iter(runs))
+    pairs = {}
+    for name, own in runs.items():
+        for task in own[0]["test"]:
+            base = first if part == "encoders" else f"{task} from {task}"
+            if name != base:
+                pairs[f"{name} - {base}"] = _difference(own, runs[base], task)
+    return pairs
+
+
+def _difference(one: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str, Any]], task: str) -> dict[str, float]:
+    from hmar.evaluate.intervals import clustered
+
+    users = sorted(one[0]["test"][task]["by_user"], key=int)
+    means = [np.array([fmean(r["test"][task]["by_user"][u] for r in runs) for u in users]) for runs in (one, other)]
+    found = clustered((means[0] - means[1])[:, None], np.arange(len(users)))
+    return {"mean": float(found.mean[0]), "low": float(found.low[0]), "high": float(found.high[0]), "users": len(users)}
+
+
+def markdown(results: Mapping[str, Any]) -> str:
+    """All parts and logs as tables."""
+    return "# ATRank\n" + "".join(_section(name, result) for name, result in sorted(results.items()))
+
+
+def _section(name: str, result: Mapping[str, Any]) -> str:
+    about, part = result["about"], name.split()[0]
+    told = about["settings"]
+    lines = [
+        "", f"## {part}: {about['dataset']}", "",
+        f"Snapshot {about['snapshot']}, split {about['split']}: {about['users']:,} users, {about['items']:,} items, "
+        f"{about['events']:,} events; {about['impressions']['test']['impressions']:,} impressions of "
+        f"{about['impressions']['test']['moments']:,} moments in the test part. Seeds "
+        f"{', '.join(map(str, about['seeds']))}; code {about['code_version']}, torch {about['torch']}, "
+        f"{about['machine']}. " + ", ".join(f"{key} {value}" for key, value in told.items()) + ". "
+        "Mean ± standard deviation over seeds.", "",
+    ]  # fmt: skip
+    if part == "encoders":
+        lines += _encoders(result)
+    else:
+        lines += ["| reads and is asked | task | AUC | GAUC | s/epoch |", "|---|---|---:|---:|---:|"]
+        for row, found in result["rows"].items():
+            for task, judged in found["test"].items():
+                cost = _pm(found["seconds_per_epoch"], 2)
+                lines.append(f"| {row} | {task} | {_pm(judged['auc'])} | {_pm(judged['gauc'])} | {cost} |")
+    lines += ["", "| GAUC, paired over users | difference | 95 % | users |", "|---|---:|---|---:|"]
+    for pair, found in result["differences"].items():
+        lines.append(
+            f"| {pair} | {found['mean']:+.4f} | {found['low']:+.4f} to {found['high']:+.4f} | {found['users']:,} |"
+        )
+    return "\n".join([*lines, ""])
+
+
+def _encoders(result: Mapping[str, Any]) -> list[str]:
+    speed = result["speed"]
+    base = next(iter(speed["rows"].values()))["mean"]
+    reached = f"s to validation AUC {speed['auc']:.4f}"
+    lines = [
+        f"| model | weights | s/epoch | {reached} | times ATRank's | validation AUC | AUC | GAUC |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for row, found in result["rows"].items():
+        (judged,) = found["test"].values()
+        took = speed["rows"][row]
+        lines.append(
+            f"| {row} | {found['weights']:,} | {_pm(found['seconds_per_epoch'], 2)} | {_pm(took, 1)} | "
+            f"{took['mean'] / base:.1f} | {_pm(found['validation'])} | {_pm(judged['auc'])} | {_pm(judged['gauc'])} |"
+        )
+    return lines
+
+
+def _pm(value: Mapping[str, float], digits: int = 4) -> str:
+    return f"{value['mean']:.{digits}f} ± {value['deviation']:.{digits}f}"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
