@@ -62,7 +62,8 @@ SINGLE = (
         {"select_on": "validation"},
         {"own_validation": True},
         note="the published split has no validation target; it is the user's target event before the held-out one, "
-        "which, with what follows it, is then not trained on. The price has both in it: the choice, and the events",
+        "which, with what follows it, is then not trained on. The price has both in it: the choice, and the events "
+        "that validation takes from training",
     ),
     Variant(
         "behavior_encoder",
@@ -74,6 +75,19 @@ SINGLE = (
 """One thing taken back each."""
 
 
+LAST_EPOCH = "last_epoch"
+
+
+def _last_epoch(epochs: int) -> Variant:
+    """One evaluation, after the last epoch, leaves nothing to choose."""
+    return Variant(
+        LAST_EPOCH,
+        "epoch not chosen: the last",
+        {"eval_every": epochs},
+        note="the same trainings as published, their number of epochs fixed beforehand: what the choice alone is worth",
+    )
+
+
 def chosen(s: RetrainSettings) -> tuple[Variant, ...]:
     """The rows that make sense for the dataset, in the table's order.
 
@@ -82,10 +96,11 @@ def chosen(s: RetrainSettings) -> tuple[Variant, ...]:
     """
     from pipeline.training import training_settings
 
-    config = training_settings(s, MODEL, Path("snapshot"), "leaks").config
+    usual = training_settings(s, MODEL, Path("snapshot"), "leaks")
+    config = usual.config
     without = {"negatives": not s.snapshot.repeats, "behavior_encoder": bool(config["behavior_encoder"])}
     single = tuple(variant for variant in SINGLE if not without.get(variant.name, False))
-    return PUBLISHED, *single, _all(single), _honest(s, single)
+    return PUBLISHED, _last_epoch(usual.max_epochs), *single, _all(single), _honest(s, single)
 
 
 def _all(single: tuple[Variant, ...]) -> Variant:
