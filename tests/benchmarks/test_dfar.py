@@ -35,6 +35,7 @@ def test_runs_are_made_once_and_told(tmp_path: Path, capsys: pytest.CaptureFixtu
         assert mean == pytest.approx(rows["DFAR"]["mean"][metric] - rows["without FHA"]["mean"][metric])
         assert low <= mean <= high
     text = (tmp_path / "out" / "dfar.md").read_text(encoding="utf-8")
+    assert "Table 3 (every part pays)" in text
     assert f"{log['test']['impressions']} impressions" in text
     assert main(words) == 0
     assert capsys.readouterr().out == ""
