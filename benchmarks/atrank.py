@@ -245,7 +245,30 @@ def _section(name: str, result: Mapping[str, Any]) -> str:
         lines.append(
             f"| {pair} | {found['mean']:+.4f} | {found['low']:+.4f} to {found['high']:+.4f} | {found['users']:,} |"
         )
+    if part == "encoders":
+        lines += [
+            "",
+            "Against the paper (up to four times faster to the same AUC, and no worse):",
+            "",
+            *_verdict(result),
+        ]
     return "\n".join([*lines, ""])
+
+
+def _verdict(result: Mapping[str, Any]) -> list[str]:
+    """In words: of each other encoder whether ATRank was faster, and whether its GAUC was better."""
+    rows = result["speed"]["rows"]
+    first, *others = rows
+    said = []
+    for name in others:
+        times = rows[name]["mean"] / rows[first]["mean"]
+        speed = f"{times:.1f} times as fast" if times >= 1 else f"{1 / times:.1f} times as slow"
+        off = result["differences"][f"{name} - {first}"]
+        quality = "no different within the interval" if off["low"] <= 0 <= off["high"] else "worse"
+        quality = "better" if off["high"] < 0 else quality
+        agrees = "agrees" if times >= 1 and off["low"] <= 0 else "disagrees"
+        said.append(f"- {name}: ATRank is {speed}, its GAUC is {quality}; this {agrees}.")
+    return said
 
 
 def _encoders(result: Mapping[str, Any]) -> list[str]:
