@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 
 from hmar.errors import HmarError
+from hmar.tracking.environment import processor
 
 INTERVAL = 0.02
 """Seconds between two looks at the memory of the process tree."""
@@ -101,7 +102,7 @@ def machine() -> str:
 
     memory = psutil.virtual_memory().total
     return (
-        f"{_processor()}, {os.cpu_count()} cores, {gib(memory)} memory, {platform.system()}, "
+        f"{processor()}, {os.cpu_count()} cores, {gib(memory)} memory, {platform.system()}, "
         f"Python {platform.python_version()}, DuckDB {duckdb.__version__}"
     )
 
@@ -137,13 +138,3 @@ def _resident(pid: int) -> int:
     except psutil.NoSuchProcess:
         pass
     return total
-
-
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()

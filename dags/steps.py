@@ -14,9 +14,9 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from pydantic import BaseModel
 
 from hmar.errors import BusyError, HmarError
+from hmar.settings import LayeredSettings
 from hmar.threads import sleep_while_waiting
 from pipeline.home import run_key
-from pipeline.settings import RetrainSettings
 
 POOL = "gpu"
 """Its slots are the accelerators of the machine: what trains or scores waits here for its turn."""
@@ -103,7 +103,7 @@ def _in_turn(work: Callable[[], Any]) -> Any:
 
 
 def _typed(kind: Any, value: Any) -> Any:
-    if isinstance(kind, type) and issubclass(kind, RetrainSettings):
+    if isinstance(kind, type) and issubclass(kind, LayeredSettings):
         return kind.resolve(value, use_environment=False)
     if typing.get_origin(kind) is list:
         return [_typed(typing.get_args(kind)[0], one) for one in value]

@@ -63,6 +63,7 @@ class LayeredSettings(BaseSettings):
 
     reserved_environment: ClassVar[frozenset[str]] = frozenset(
         {
+            "HMAR_DATA",
             "HMAR_REAL_DATA",
             "HMAR_SCHEDULES",
             "HMAR_RETRY_SECONDS",
@@ -71,7 +72,8 @@ class LayeredSettings(BaseSettings):
             "HMAR_AIRFLOW_PASSWORD",
         }
     )
-    """``HMAR_*`` variables that are not settings of a run: tests, DAG schedules, the Airflow to talk to."""
+    """``HMAR_*`` variables that are not settings of a run: tests, DAG schedules, the Airflow to talk to,
+    where a benchmark's raw logs lie."""
 
     @classmethod
     def preset_values(cls, chosen: Mapping[str, Any]) -> Mapping[str, Any]:

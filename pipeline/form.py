@@ -11,7 +11,7 @@ from typing import Any
 
 from hmar.errors import SettingsError
 from hmar.models import MODELS
-from hmar.settings import deep_merge, nearest
+from hmar.settings import LayeredSettings, deep_merge, nearest
 from pipeline.ingest.raw_path import wants_day
 from pipeline.schedules import day_of
 from pipeline.settings import RetrainSettings, preset_names
@@ -34,6 +34,16 @@ SECTIONS = {
     "engine": "Stages",
     "search": "Search",
     "pruning": "Search",
+    "tune": "Search",
+    "datasets": "Benchmark",
+    "rows": "Benchmark",
+    "baselines": "Benchmark",
+    "seeds": "Benchmark",
+    "splits": "Benchmark",
+    "confidence": "Tables",
+    "resamples": "Tables",
+    "partial": "Tables",
+    "out": "Tables",
 }
 """The form's groups; what is not named here stands above them, unfolded."""
 
@@ -55,10 +65,14 @@ EXAMPLES: dict[str, Any] = {
     "engine": {"memory_limit": "8GB", "threads": 8},
     "search": {"lr": {"type": "float", "low": 0.0001, "high": 0.01, "log": True}, "config.blocks": None},
     "pruning": {"kind": "hyperband", "warmup": 10},
+    "tune": {"max_epochs": 60, "pruning": {"kind": "median"}},
+    "datasets": {"shop": {"generated": {"source": "taobao", "users": 2000, "items": 1500}}},
+    "rows": {"SASRec, gBCE": {"model": "sasrec", "train": {"loss": "gbce", "negatives_from": "uniform"}}},
+    "baselines": {"best rule": ["Popularity", "Recent"]},
 }
 
 
-def fields(only: tuple[str, ...] = (), kind: type[RetrainSettings] = RetrainSettings) -> dict[str, dict[str, Any]]:
+def fields(only: tuple[str, ...] = (), kind: type[LayeredSettings] = RetrainSettings) -> dict[str, dict[str, Any]]:
     """One entry per form field: the keyword arguments of an Airflow Param (its default, texts and JSON schema).
 
     Args:
@@ -127,7 +141,7 @@ def _field(name: str, schema: Mapping[str, Any], root: Mapping[str, Any]) -> dic
         spec.pop("format", None)
     spec.pop("description", None)
     default = spec.pop("default", None)
-    required = name in root["required"]
+    required = name in root.get("required", ())
     spec["title"] = name
     if name in SECTIONS:
         spec["section"] = SECTIONS[name]

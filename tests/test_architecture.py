@@ -33,6 +33,7 @@ LIGHT = (
     "hmar.errors",
     "hmar.models",
     "hmar.settings",
+    "pipeline.benchmark.settings",
     "pipeline.cli",
     "pipeline.form",
     "pipeline.home",

@@ -22,6 +22,17 @@ def environment_tags(device: str, threads: int) -> dict[str, str]:
     }
 
 
+def processor() -> str:
+    """The processor's name, as far as the system says it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
 def _commit() -> str:
     """The checkout's commit, marked if files differ from it; empty where there is no checkout."""
     root = Path(__file__).resolve().parents[2]

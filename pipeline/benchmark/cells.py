@@ -38,6 +38,17 @@ def chosen(b: BenchmarkSettings, cells: list[Cell]) -> list[Cell]:
     return [one for one in cells if one.dataset in datasets and one.row in rows and one.split in splits]
 
 
+def searches(b: BenchmarkSettings) -> list[Cell]:
+    """One for every dataset, split and row that has a budget; the seed is that of all searches."""
+    return [
+        Cell(dataset=dataset, split=split, row=label, seed=b.tune.seed)
+        for dataset in b.datasets
+        for split in b.splits
+        for label, row in b.rows.items()
+        if trials(b, row)
+    ]
+
+
 def trials(b: BenchmarkSettings, row: BenchmarkRow) -> int:
     """The budget of a row's search; 0 for what has no weights and for what takes another row's settings."""
     if row.tuned_as or not model_class(row.model).trainable:

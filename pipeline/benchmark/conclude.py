@@ -35,7 +35,9 @@ def conclude(b: BenchmarkSettings, command: str = "", why: Mapping[str, str] | N
             + ("" if not made else ", or give --partial")
         )
     tables = [
-        _table(b, of, split, [one for one in made if (one.cell.dataset, one.cell.split) == (of.dataset, split)])
+        _table(
+            b, of, split, missing, [one for one in made if (one.cell.dataset, one.cell.split) == (of.dataset, split)]
+        )
         for of in prepared.values()
         if of is not None
         for split in b.splits
@@ -50,7 +52,7 @@ def conclude(b: BenchmarkSettings, command: str = "", why: Mapping[str, str] | N
             "tune": b.tune.model_dump(mode="json"),
             "confidence": b.confidence,
             "resamples": b.resamples,
-            "jobs": b.jobs,
+            "jobs": max(table["about"]["jobs"] for table in tables),
             "rows": {label: row.model_dump(mode="json", exclude_defaults=True) for label, row in b.rows.items()},
             "train": b.train,
         },
@@ -67,16 +69,23 @@ def _measured(b: BenchmarkSettings, cell: Cell, prepared: Prepared | None) -> Me
     return benchmark.measured(b, cell, prepared.built) if prepared is not None else None
 
 
-def _table(b: BenchmarkSettings, prepared: Prepared, split: str, made: Sequence[Measured]) -> dict[str, Any]:
+def _table(
+    b: BenchmarkSettings, prepared: Prepared, split: str, missing: Sequence[Cell], made: Sequence[Measured]
+) -> dict[str, Any]:
     found = outcome.runs(b, made)
     table = outcome.table(b, prepared.built, split, found)
     for one in found:
         searched = benchmark.searched(b, one.cell, prepared.built)
         assert searched is not None
-        own = b.rows[one.cell.row].tuned_as == ""
-        told = {"trials": searched.trials, "epochs": searched.epochs, "seconds": searched.seconds} if own else {
-            "trials": 0, "epochs": 0, "seconds": 0.0}  # fmt: skip
-        table["rows"][one.cell.row]["search"] = {**told, "settings": searched.settings}
+        other = b.rows[one.cell.row].tuned_as
+        told = searched.model_dump(include={"trials", "epochs", "seconds"})
+        nothing: dict[str, Any] = {"trials": 0, "epochs": 0, "seconds": 0.0}
+        table["rows"][one.cell.row]["search"] = {
+            **(nothing if other else told), "as": other, "settings": searched.settings
+        }  # fmt: skip
+    for label, row in table["rows"].items():
+        here = (prepared.dataset, split, label)
+        row["missing"] = [one.seed for one in missing if (one.dataset, one.split, one.row) == here]
     seconds = sum(one.content["cost"]["wall_seconds"] for one in found)
     seconds += sum(row["search"]["seconds"] for row in table["rows"].values())
     table["about"] = _about(b, prepared, split, found, seconds / 3600)
@@ -107,7 +116,8 @@ def _about(
         "accounts": prepared.accounts.model_dump(mode="json"),
         "code": sorted({_code(one) for one in made}),
         "torch": sorted({str(one["torch"]) for one in made}),
-        "device": sorted({f"{one['device']}, {_threads(one['threads'])}" for one in made}),
+        "device": sorted({_device(one) for one in made}),
+        "jobs": max(int(one.get("jobs", 1)) for one in made),
         "hours": hours,
         "figures": {
             f"NDCG@10 with intervals, {prepared.dataset}, {split}": f"{b.table.name}/{name}.png",
@@ -116,9 +126,10 @@ def _about(
     }
 
 
-def _threads(given: Any) -> str:
-    count = int(given)
-    return f"{count} thread" + ("s" if count > 1 else "")
+def _device(made: Mapping[str, Any]) -> str:
+    count = int(made["threads"])
+    machine = f" of {made['machine']}" if "machine" in made else ""
+    return f"{made['device']}, {count} thread" + ("s" if count > 1 else "") + machine
 
 
 def _code(made: Mapping[str, Any]) -> str:

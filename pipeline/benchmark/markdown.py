@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.benchmark.outcome import IMPRESSIONS, METRIC, STRATA
@@ -24,12 +24,26 @@ def markdown(result: Mapping[str, Any]) -> str:
         "Full ranking: all items that anyone had seen by then"
         ", less those the user has used up where items do not recur. Sampled: the target and stored uniform negatives. "
         "*repeat* and *new*: whether the target was in the history. Equal scores count against the model.",
+        f"Cost: seconds of optimizer steps by the clock, up to {a['jobs']} trainings at a time; processor seconds and "
+        "peak memory of the whole training process; processor time of scoring with one thread, a history encoded once "
+        "for all its candidates, the same requests for all rows, the median of several passes.",
     ]
     if result["missing"]:
-        shown = "; ".join(f"{m['dataset']}, {m['split']}, {m['row']}, seed {m['seed']}" for m in result["missing"])
-        parts.append(f"**Incomplete**: {len(result['missing'])} runs are missing: {shown}.")
+        parts.append(f"**Incomplete**: {len(result['missing'])} runs are missing: {_missing(result['missing'])}.")
     parts += [_section(a, table) for table in result["tables"]]
     return "\n\n".join(parts) + "\n"
+
+
+def _missing(cells: Sequence[Mapping[str, Any]]) -> str:
+    """By dataset and split the rows, and their seeds."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for one in cells:
+        of_table = found.setdefault(f"{one['dataset']}, {one['split']}", {})
+        of_table.setdefault(one["row"], []).append(str(one["seed"]))
+    return "; ".join(
+        f"{where}: " + ", ".join(f"{row} (seed {', '.join(seeds)})" for row, seeds in rows.items())
+        for where, rows in found.items()
+    )
 
 
 def _section(a: Mapping[str, Any], t: Mapping[str, Any]) -> str:
@@ -43,11 +57,13 @@ def _section(a: Mapping[str, Any], t: Mapping[str, Any]) -> str:
         f"{o['users']:,} users, {o['items']:,} items, {o['events']:,} events ({mix}; {repeats}); "
         f"{t['targets']['all']:,} test targets of {t['users'].get('all', 0):,} users, {t['targets']['repeat']:,} of "
         f"them repeat. Snapshot `{o['snapshot']}`, code {', '.join(o['code'])}, torch {', '.join(o['torch'])}, "
-        f"{', '.join(o['device'])}; {o['hours']:.1f} h of search, training and evaluation.",
+        f"{', '.join(o['device'])}; {o['hours']:.2f} h of search, training and evaluation.",
     ]
     for name, label in t["baselines"].items():
         lines[-1] += f" {name[:1].upper()}{name[1:]}, chosen on validation: {label}."
     lines += ["", *_quality(t, sampled)]
+    if t["baselines"] and all(t["targets"][name] for name in STRATA[1:]):
+        lines += ["", "Gains in NDCG@10 by kind of target:", "", *_by_stratum(t)]
     if any("impressions" in row for row in t["rows"].values()):
         lines += ["", "Labelled impressions:", "", *_shown(t)]
     lines += ["", "Cost:", "", *_cost(t)]
@@ -70,7 +86,7 @@ def _quality(t: Mapping[str, Any], sampled: str) -> list[str]:
         of_strata = [f"{_spread(row, f'test/full/{s}/{METRIC}')} {_bounds(row['interval'].get(f'{METRIC} {s}'))}"
                      for s in strata]  # fmt: skip
         cells = [
-            label + (" (leaks: " + ", ".join(row["leaks"]) + ")" if row["leaks"] else ""),
+            label + _reservations(row),
             _spread(row, _FIRST),
             _bounds(row["interval"].get(f"{METRIC} all")),
             *(_gain(row["gain"].get(name, {}).get("all"), label == t["baselines"][name]) for name in gains),
@@ -82,6 +98,24 @@ def _quality(t: Mapping[str, Any], sampled: str) -> list[str]:
         ]
         lines.append(_line(cells))
     return lines
+
+
+def _by_stratum(t: Mapping[str, Any]) -> list[str]:
+    head = ["row", *(f"{stratum}, over {name}" for name in t["baselines"] for stratum in STRATA[1:])]
+    lines = [_line(head), _line(["---"] * len(head))]
+    for label, row in _ordered(t, _FIRST):
+        told = [
+            _gain(row["gain"].get(name, {}).get(stratum), label == base)
+            for name, base in t["baselines"].items()
+            for stratum in STRATA[1:]
+        ]
+        lines.append(_line([label, *told]))
+    return lines
+
+
+def _reservations(row: Mapping[str, Any]) -> str:
+    told = f" (only seed {', '.join(map(str, row['seeds']))})" if row["missing"] else ""
+    return told + (f" (leaks: {', '.join(row['leaks'])})" if row["leaks"] else "")
 
 
 def _shown(t: Mapping[str, Any]) -> list[str]:
@@ -121,7 +155,7 @@ def _cost(t: Mapping[str, Any]) -> list[str]:
             f"{cost['milliseconds_per_1000']:.3g}",
             f"{cost['peak_mb']:,.0f}" if cost["peak_mb"] else "",
             *([f"{cost['gpu_peak_mb'] or 0:,.0f}"] if on_gpu else []),
-            f"{found['trials']}",
+            f"as {found['as']}" if found["as"] else f"{found['trials']}",
             f"{found['seconds']:,.0f}",
         ]
         lines.append(_line(cells))

@@ -91,6 +91,7 @@ class BenchmarkSettings(LayeredSettings):
     """Label to model: {"SASRec, gBCE": {"model": "sasrec", "train": {"loss": "gbce"}}}; if empty, every registered
     model as its preset has it."""
     splits: tuple[Literal["leave_one_out", "temporal"], ...] = ("leave_one_out", "temporal")
+    """Splits to train on and to be judged on; a table each."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """One training per trainable row and seed."""
     trials: int = Field(0, ge=0, le=1000)
@@ -104,6 +105,7 @@ class BenchmarkSettings(LayeredSettings):
     confidence: float = Field(0.95, gt=0, lt=1)
     """Of the bootstrap intervals over users."""
     resamples: int = Field(2000, ge=100)
+    """Bootstrap resamples of the users."""
     jobs: int = Field(1, ge=1)
     """Trainings at a time; each computes with one thread unless train says otherwise."""
     only_datasets: tuple[str, ...] = ()

@@ -12,6 +12,7 @@ snapshots lie where those of other runs do.
 """
 
 import json
+import os
 import shutil
 import threading
 import time
@@ -63,8 +64,26 @@ def prepare(b: BenchmarkSettings, dataset: str) -> Prepared:
 
 def prepared(b: BenchmarkSettings, dataset: str) -> Prepared | None:
     """The dataset as these settings prepared it last; None where they never did."""
-    found = _read(_prepared_file(b, _with_splits(b, dataset)))
-    return Prepared.model_validate(found) if found else None
+    s = _with_splits(b, dataset)
+    found = _read(_prepared_file(b, s))
+    if found is None:
+        return None
+    told = Prepared.model_validate(found)
+    # Where the data directory lies now, should it have moved.
+    snapshot = s.paths.snapshots(s.name) / told.built.id
+    return told.model_copy(update={"built": Built(snapshot=snapshot, id=told.built.id)}) if snapshot.is_dir() else None
+
+
+def ready(b: BenchmarkSettings, dataset: str) -> Prepared:
+    """The same.
+
+    Raises:
+        DataError: it was not prepared yet.
+    """
+    found = prepared(b, dataset)
+    if found is None:
+        raise DataError(f"benchmark {b.name}: dataset {dataset} is not prepared with these settings; run that first")
+    return found
 
 
 def _with_splits(b: BenchmarkSettings, dataset: str) -> RetrainSettings:
@@ -74,7 +93,8 @@ def _with_splits(b: BenchmarkSettings, dataset: str) -> RetrainSettings:
 
 
 def _prepared_file(b: BenchmarkSettings, s: RetrainSettings) -> Path:
-    values = s.model_dump(mode="json", include={"raw", "source", "table", "ingest", "snapshot"})
+    values = s.model_dump(mode="json", include={"source", "table", "ingest", "snapshot"})
+    values["log"] = b.datasets[s.name].model_dump(mode="json", include={"raw", "generated", "settings"})
     return b.directory / "prepared" / f"{s.name}-{cells.digest(values)}.json"
 
 
@@ -214,7 +234,7 @@ def run(
         trained = train(s, built, row.model, name, tracking=tracking, relay=relay, enough=enough)
         evaluated = evaluate(s, built, trained, relay=relay)
         cost = _cost(s, built, trained, relay)
-        write_json(file, _result(s, built, cell, trained, evaluated, cost))
+        write_json(file, _result(s, built, cell, trained, evaluated, cost, b.jobs))
     shutil.rmtree(directory / "checkpoints", ignore_errors=True)
     return Measured(cell=cell, file=file)
 
@@ -255,9 +275,15 @@ def _cost(s: RetrainSettings, built: Built, trained: Trained, relay: Relay | Non
 
 
 def _result(
-    s: RetrainSettings, built: Built, cell: Cell, trained: Trained, evaluated: Evaluated, scoring: dict[str, Any]
+    s: RetrainSettings,
+    built: Built,
+    cell: Cell,
+    trained: Trained,
+    evaluated: Evaluated,
+    scoring: dict[str, Any],
+    jobs: int,
 ) -> dict[str, Any]:
-    from hmar.tracking.environment import environment_tags
+    from hmar.tracking.environment import environment_tags, processor
     from hmar.train import cost
     from hmar.train.directory import read_record
     from pipeline.judged import read_report
@@ -290,7 +316,12 @@ def _result(
             "gpu_peak_mb": max((one["gpu_peak_mb"] for one in processes), default=None),
         },
         "scoring": scoring,
-        "made": {**{name.removeprefix("hmar."): value for name, value in code.items()}, **report["made"]},
+        "made": {
+            **{name.removeprefix("hmar."): value for name, value in code.items()},
+            **report["made"],
+            "machine": f"{processor()}, {os.cpu_count()} cores",
+            "jobs": jobs,
+        },
     }
 
 

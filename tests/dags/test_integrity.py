@@ -43,7 +43,7 @@ loaded = sorted(set(BLOCKED) & set(sys.modules))
 assert not loaded, loaded
 sys.meta_path.insert(0, Blocker())
 start = time.perf_counter()
-import hmar_retrain, hmar_ingest, hmar_tune
+import hmar_retrain, hmar_ingest, hmar_tune, hmar_benchmark
 print(time.perf_counter() - start)
 """
 
@@ -76,7 +76,8 @@ def test_no_import_errors_no_unknown_pools_no_warnings_of_ours(bag: Any, dags_di
     warnings = [one for all_of_file in bag.captured_warnings.values() for one in all_of_file]
     assert [one for one in warnings if str(dags_directory) in str(one)] == []
     assert set(bag.dags) == {
-        "hmar_retrain", "hmar_ingest", "hmar_tune", "hmar_retrain_nightly", "hmar_retrain_shop", "hmar_ingest_shop"
+        "hmar_retrain", "hmar_ingest", "hmar_tune", "hmar_benchmark",
+        "hmar_retrain_nightly", "hmar_retrain_shop", "hmar_ingest_shop",
     }  # fmt: skip
 
 
@@ -86,6 +87,7 @@ def test_helper_modules_are_not_parsed_as_dag_files(dags_directory: Path) -> Non
         "hmar_retrain.py",
         "hmar_ingest.py",
         "hmar_tune.py",
+        "hmar_benchmark.py",
     }
     assert set(ignored) == helpers
 
@@ -113,6 +115,10 @@ def test_order_of_the_tasks(bag: Any) -> None:
     assert [task.task_id for task in search.topological_sort()] == [
         "check", "snapshot", "plan", "numbers", "trial", "best"
     ]  # fmt: skip
+    benchmark = bag.dags["hmar_benchmark"]
+    assert [task.task_id for task in benchmark.topological_sort()] == [
+        "check", "datasets", "prepare", "searches", "search", "cells", "cell", "tables"
+    ]  # fmt: skip
 
 
 def test_every_task_is_retried_with_backoff_and_bounded_in_time(bag: Any) -> None:
@@ -130,6 +136,7 @@ def test_what_needs_the_accelerator_waits_in_its_pool(bag: Any) -> None:
     pooled = {task.task_id for task in bag.dags["hmar_retrain"].tasks if task.pool == "gpu"}
     assert pooled == {"train", "evaluate", "promote", "recommend"}
     assert {task.task_id for task in bag.dags["hmar_tune"].tasks if task.pool == "gpu"} == {"trial"}
+    assert {task.task_id for task in bag.dags["hmar_benchmark"].tasks if task.pool == "gpu"} == {"search", "cell"}
 
 
 def test_the_form_has_every_setting_of_a_run(bag: Any) -> None:

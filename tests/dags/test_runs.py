@@ -86,6 +86,30 @@ def test_a_search_is_a_task_per_trial_and_goes_on_where_it_stood(bag: Any, home:
     assert len(updates()) == 1, "a search publishes nothing"
 
 
+def test_a_benchmark_is_a_task_per_search_and_run_and_repeats_nothing(bag: Any, home: Path, tmp_path: Path) -> None:
+    file = tmp_path / "films.yaml"
+    file.write_text(
+        "name: films\nsplits: [leave_one_out]\nseeds: [0, 1]\ntrain: {max_epochs: 1}\n"
+        "datasets:\n  films: {generated: {source: movielens, users: 60, items: 40, events_per_user: 20}}\n"
+        "rows:\n  Recent: {model: recent}\n"
+        "  SASRec: {model: sasrec, train: {loss: bce, negatives: 1, batch_size: 64, lr: 0.001}, trials: 1}\n"
+    )
+    kept = []
+    for _ in range(2):
+        run = bag.dags["hmar_benchmark"].test(run_conf={"file": str(file), "seeds": [3]})
+        assert {str(one.state) for one in run.get_task_instances()} == {"success"}
+        counts = {name: sum(one.task_id == name for one in run.get_task_instances()) for name in ("search", "cell")}
+        assert counts == {"search": 1, "cell": 2}, "what the conf says goes before the file"
+        kept.append({path: path.stat().st_mtime_ns for path in home.glob("benchmarks/films/cells/**/*.json")})
+    assert kept[0] == kept[1]
+    assert len(kept[0]) == 2
+    told = results(run, "tables")
+    assert (told["cells"], told["missing"]) == (2, [])
+    text = Path(told["markdown"]).read_text(encoding="utf-8")
+    assert "| SASRec |" in text
+    assert "| Recent |" in text
+
+
 def updates() -> list[tuple[str, str | None, Any]]:
     """(asset, partition key, digest) of every asset update since the last call."""
     from airflow.models.asset import AssetEvent, AssetModel

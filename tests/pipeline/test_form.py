@@ -11,15 +11,18 @@ import pytest
 from hmar.errors import SettingsError
 from hmar.models import MODELS
 from pipeline import form
+from pipeline.benchmark.settings import BenchmarkSettings
 from pipeline.settings import RetrainSettings, preset_names
 from pipeline.tune_settings import TuneSettings
 
 OF_SEARCHES = ("search", "pruning")
+OF_BENCHMARKS = ("datasets", "rows", "baselines", "tune")
 
 
 def fields() -> dict[str, dict[str, Any]]:
-    """Those of a run and those that only a search has."""
-    return {**form.fields(), **form.fields((*OF_SEARCHES, "trials", "max_epochs", "timeout"), TuneSettings)}
+    """Those of a run and those that only a search or a benchmark has."""
+    of_searches = form.fields((*OF_SEARCHES, "trials", "max_epochs", "timeout"), TuneSettings)
+    return {**form.fields(), **of_searches, **form.fields(OF_BENCHMARKS, BenchmarkSettings)}
 
 
 def accepts(name: str, value: Any) -> bool:

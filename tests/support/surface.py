@@ -56,12 +56,14 @@ def _flags(help_text: str) -> list[str]:
 def _params() -> dict[str, list[str]]:
     sys.path.insert(0, str(CHECKOUT / "dags"))
     try:
+        import hmar_benchmark
         import hmar_ingest
         import hmar_retrain
         import hmar_tune
     finally:
         sys.path.pop(0)
     return {
+        "hmar_benchmark": ["file", *hmar_benchmark.FIELDS],
         "hmar_ingest": list(hmar_ingest.form.fields(hmar_ingest.FIELDS)),
         "hmar_retrain": list(hmar_retrain.hmar_retrain.params),
         "hmar_tune": list(hmar_tune.FIELDS),
