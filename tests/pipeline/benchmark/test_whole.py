@@ -28,7 +28,7 @@ from pipeline.results import Built
 from pipeline.stages import benchmark as stages
 from tests.support.training import blank_store, wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 SETTINGS: dict[str, Any] = {
     "name": "tiny",
