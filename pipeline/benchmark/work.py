@@ -4,10 +4,8 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from hmar.errors import BusyError, HmarError, Interrupted
-from pipeline.benchmark import cells
 from pipeline.benchmark.settings import BenchmarkSettings
 from pipeline.results import Built, Cell, Measured, Searched
 from pipeline.signals import stopped_by_signals
@@ -16,50 +14,32 @@ from pipeline.stages import benchmark
 _LOOK_SECONDS = 0.5
 
 
-class Teller(Protocol):
-    """Who follows the work."""
+class Teller:
+    """Who follows the work; this one does nothing with what it is told."""
 
     def began(self, what: str) -> None:
-        """A search or a cell was taken up."""
+        """A search or a run was taken up."""
 
-    def ended(self, what: str, outcome: str, steps: int) -> None:
-        """It is over, and so many steps of :func:`steps` with it."""
-
-    def trial(self, what: str) -> None:
+    def tried(self, what: str) -> None:
         """One trial of a search is over."""
 
-
-class Silent:
-    """Tells nobody."""
-
-    def began(self, what: str) -> None:
-        pass
-
-    def ended(self, what: str, outcome: str, steps: int) -> None:
-        pass
-
-    def trial(self, what: str) -> None:
-        pass
+    def ended(self, what: str, outcome: str, good: bool) -> None:
+        """A search or a run is over."""
 
 
-@dataclass
-class Done:
-    """What came of it: the failures by what failed."""
-
-    failures: dict[str, str] = field(default_factory=dict)
-
-
-def do(b: BenchmarkSettings, built: dict[str, Built], wanted: list[Cell], tell: Teller | None = None) -> Done:
+def do(b: BenchmarkSettings, built: dict[str, Built], wanted: list[Cell], tell: Teller) -> dict[str, str]:
     """Search and run ``wanted``, ``jobs`` at a time. What fails is noted, and the rest goes on.
 
     Args:
         built: the snapshot of every dataset.
 
+    Returns:
+        What failed, and why.
+
     Raises:
         Interrupted: a signal came; the same call goes on.
     """
-    tell = tell or Silent()
-    done = Done()
+    failures: dict[str, str] = {}
     with stopped_by_signals() as stop, ThreadPoolExecutor(b.jobs) as pool:
         queue = _queue(b, built, wanted, stop, tell)
         running: dict[Future[str], _Unit] = {}
@@ -72,15 +52,18 @@ def do(b: BenchmarkSettings, built: dict[str, Built], wanted: list[Cell], tell: 
                 over, _ = wait(running, timeout=_LOOK_SECONDS, return_when=FIRST_COMPLETED)
                 for future in over:
                     unit = running.pop(future)
-                    outcome = _outcome(future, unit, done)
-                    tell.ended(unit.what, outcome, 0 if unit.what in done.failures else 1)
-                    queue[:0] = [] if unit.what in done.failures else unit.then
+                    outcome, good = _outcome(future)
+                    tell.ended(unit.what, outcome, good)
+                    if good:
+                        queue[:0] = unit.then
+                    else:
+                        failures[unit.what] = outcome
         except BaseException:
             stop.set()
             raise
     if stop.is_set():
         raise Interrupted(f"benchmark {b.name}: stopped by a signal; the same command goes on")
-    return done
+    return failures
 
 
 @dataclass
@@ -90,18 +73,14 @@ class _Unit:
     then: list["_Unit"] = field(default_factory=list)
 
 
-def _outcome(future: Future[str], unit: _Unit, done: Done) -> str:
+def _outcome(future: Future[str]) -> tuple[str, bool]:
+    """In a line, and whether it is what was wanted."""
     try:
-        return future.result()
-    except Interrupted:
-        done.failures[unit.what] = "stopped"
-        return "stopped"
+        return future.result(), True
     except BusyError:
-        done.failures[unit.what] = "another process is at it"
-        return done.failures[unit.what]
+        return "another process is at it", False
     except HmarError as error:
-        done.failures[unit.what] = str(error)
-        return f"failed: {error}"
+        return str(error), False
 
 
 def _queue(
@@ -131,7 +110,7 @@ def _search(
 ) -> Callable[[], str]:
     def work() -> str:
         found: Searched = benchmark.search(
-            b, cell, built, tell=lambda _: tell.trial(name), relay=lambda line: None, stop=stop
+            b, cell, built, tell=lambda _: tell.tried(name), relay=lambda line: None, stop=stop
         )
         return f"{found.trials} trials, {found.epochs:,} epochs, {found.seconds:,.0f} s"
 
@@ -153,9 +132,3 @@ def _run(b: BenchmarkSettings, cell: Cell, built: Built, stop: threading.Event) 
 
 def _name(cell: Cell) -> str:
     return f"{cell.dataset}, {cell.split}, {cell.row}, seed {cell.seed}"
-
-
-def counted(b: BenchmarkSettings, built: dict[str, Built]) -> int:
-    """Cells that are finished."""
-    return sum(benchmark.measured(b, one, built[one.dataset]) is not None for one in cells.plan(b)
-               if one.dataset in built)  # fmt: skip

@@ -2,10 +2,16 @@
 
 import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.benchmark.settings import BenchmarkSettings
 from pipeline.commands.options import parse
 from pipeline.results import Built, Concluded
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from pipeline.benchmark.work import Teller
 
 
 class BenchmarkCommand(BenchmarkSettings):
@@ -33,9 +39,6 @@ def main(arguments: list[str]) -> int:
     preflight.check_directory(b.paths.root)
     quiet_client(b.mlflow_uri)
     failures = {} if b.tables_only else _work(b)
-    for what, reason in failures.items():
-        screen.console.print(f"[red]✗[/red] {what}: ", end="")
-        screen.console.print(reason, markup=False, soft_wrap=True)
     filtered = b.only_datasets or b.only_rows or b.only_splits
     try:
         told = conclude(b, _command(arguments), failures)
@@ -65,33 +68,37 @@ def _work(b: BenchmarkSettings) -> dict[str, str]:
     console.print(f"{len(wanted) - len(todo)} of {len(wanted)} runs are there", markup=False)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        return work.do(b, built, todo, _Shown(progress, len(todo))).failures
+        return work.do(b, built, todo, _shown(progress, len(todo)))
 
 
-class _Shown:
-    """Progress on the screen: a bar on a terminal, a line for everything that is over."""
+def _shown(progress: "Progress", runs: int) -> "Teller":
+    """A bar on a terminal, a line for everything that is over."""
+    from pipeline.benchmark.work import Teller
 
-    def __init__(self, progress: "Progress", cells: int) -> None:  # type: ignore[name-defined]  # noqa: F821
-        self.progress, self.bar = progress, progress.add_task("", total=cells)
-        self.running: list[str] = []
+    bar = progress.add_task("", total=runs)
+    running: dict[str, int] = {}
 
-    def began(self, what: str) -> None:
-        self.running.append(what)
-        self._describe()
+    def describe() -> None:
+        told = (what + (f" ({trials} trials)" if trials else "") for what, trials in list(running.items()))
+        progress.update(bar, description="; ".join(told)[:100])
 
-    def ended(self, what: str, outcome: str, steps: int) -> None:
-        self.running.remove(what)
-        mark = "[green]✓[/green]" if steps else "[red]✗[/red]"
-        self.progress.console.print(f"{mark} ", end="")
-        self.progress.console.print(f"{what}: {outcome}", markup=False, soft_wrap=True)
-        self.progress.advance(self.bar, 0 if what.startswith("search ") else steps)
-        self._describe()
+    class Shown(Teller):
+        def began(self, what: str) -> None:
+            running[what] = 0
+            describe()
 
-    def trial(self, what: str) -> None:
-        self._describe()
+        def tried(self, what: str) -> None:
+            running[what] += 1
+            describe()
 
-    def _describe(self) -> None:
-        self.progress.update(self.bar, description="; ".join(self.running)[:100])
+        def ended(self, what: str, outcome: str, good: bool) -> None:
+            del running[what]
+            progress.console.print("[green]✓[/green] " if good else "[red]✗[/red] ", end="")
+            progress.console.print(f"{what}: {outcome}", markup=False, soft_wrap=True)
+            progress.advance(bar, good and not what.startswith("search "))
+            describe()
+
+    return Shown()
 
 
 def _show(b: BenchmarkSettings, told: Concluded) -> None:
