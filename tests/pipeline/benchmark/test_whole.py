@@ -231,10 +231,12 @@ def test_killed_it_goes_on_and_ends_as_if_never_interrupted(folder: Path, tmp_pa
         found = b.paths.root.glob("trainings/benchmark-tiny-shop-leave_one_out-SASRec-0-*/sasrec/history.json")
         return [path.parent for path in found if len(json.loads(path.read_text(encoding="utf-8"))) >= 2]
 
-    wait_until(lambda: bool(trained()) or process.poll() is not None, "SASRec trains", seconds=1200)
-    (out,) = trained()
-    training = psutil.Process(json.loads((out / "process.json").read_text(encoding="utf-8"))["pid"])
-    process.send_signal(signal.SIGKILL)
+    try:
+        wait_until(lambda: bool(trained()) or process.poll() is not None, "SASRec trains", seconds=1200)
+        (out,) = trained()
+        training = psutil.Process(json.loads((out / "process.json").read_text(encoding="utf-8"))["pid"])
+    finally:
+        process.send_signal(signal.SIGKILL)
     assert process.wait(120) == -signal.SIGKILL
     wait_until(lambda: not training.is_running() or training.status() == psutil.STATUS_ZOMBIE, "its training ends")
     assert read_record(out).status == "interrupted", "too fast to be interrupted; raise max_epochs"
