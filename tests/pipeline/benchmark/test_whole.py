@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from hmar.errors import DataError
 from hmar.train.directory import read_record
+from hmar.tune.study import Study, best
 from pipeline import cli
 from pipeline.benchmark import cells, outcome
 from pipeline.benchmark.conclude import conclude
@@ -268,22 +269,24 @@ def test_what_fails_is_named_and_the_rest_goes_on(tmp_path: Path, capsys: pytest
 
 
 def test_a_row_is_searched_once_and_all_its_seeds_take_what_was_found(tmp_path: Path) -> None:
-    rates = {"lr": {"type": "choice", "values": [1e-7, 5e-3]}, "batch_size": None, "negatives": None, "loss": None}
+    rates = {"lr": {"type": "choice", "values": [1e-4, 5e-3]}, "batch_size": None, "negatives": None, "loss": None}
     widths = {f"config.{name}": None for name in ("d", "heads", "blocks", "dropout")}
     tuned = {**SETTINGS["rows"]["SASRec"], "search": {**rates, **widths}}
     tuned["train"] = {**tuned["train"], "batch_size": 32}
     ablation = {"model": "sasrec", "config": {"behaviors": "target"}, "tuned_as": "SASRec"}
     b, words = settings(
-        tmp_path, rows={"SASRec": tuned, "target only": ablation}, trials=6, baselines={},
+        tmp_path, rows={"SASRec": tuned, "target only": ablation}, trials=3, baselines={},
         tune={"max_epochs": 2, "pruning": {"kind": "none"}}, train={"max_epochs": 3, "device": "cpu"},
     )  # fmt: skip
     assert cli.main(["benchmark", *words, "--jobs", "2"]) == 0
+    (study,) = b.paths.root.glob("studies/*/sasrec/study.db")
+    found = best(Study.load(study).trials())
+    assert found is not None
     for one in runs(b):
-        assert one.content["made_of"]["training"]["lr"] == 5e-3, one.cell
+        assert one.content["made_of"]["training"]["lr"] == found.values["lr"] in (1e-4, 5e-3), one.cell
         assert one.content["made_of"]["training"]["max_epochs"] == 3, "the search's own length is not the training's"
     table = json.loads(b.table.with_name("tiny.json").read_text(encoding="utf-8"))["tables"][0]
-    assert table["rows"]["SASRec"]["search"]["trials"] == 6
+    assert table["rows"]["SASRec"]["search"]["trials"] == 3
     assert table["rows"]["target only"]["search"] | {"settings": {}} == {
         "as": "SASRec", "trials": 0, "epochs": 0, "seconds": 0.0, "settings": {}
     }  # fmt: skip
-    assert len(list(b.paths.root.glob("studies/*"))) == 1
