@@ -3,7 +3,10 @@
 A model that is not listed is tested as it is by default: registering it is enough.
 """
 
+from collections.abc import Sequence
 from typing import Any
+
+import pytest
 
 from hmar.models import MODELS, model_class
 
@@ -157,3 +160,12 @@ OF_FAMILY = {
     family: [case for case in CASES if model_class(case[0]).family == family]
     for family in ("rule", "encoder", "ranker")
 }
+
+
+def params(cases: Sequence[tuple[str, str, dict[str, Any]]]) -> list[Any]:
+    """A parameter (name, config) per case. The fast lane has every model in its first configuration."""
+    first = {name: label for name, label, _ in reversed(cases)}
+    return [
+        pytest.param((name, config), id=f"{name}-{label}", marks=[] if first[name] == label else pytest.mark.slow)
+        for name, label, config in cases
+    ]

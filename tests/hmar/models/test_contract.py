@@ -18,7 +18,7 @@ from hmar.losses import LOSSES, loss_function, total_loss
 from hmar.models import MODELS, model_class
 from hmar.models.base import CandidateCounts, Encoder, Recommender, TrainingBatch
 from tests.support.arrays import Event, random_users
-from tests.support.contract import CASES, CONFIGS, LOSS_DATA, OF_FAMILY
+from tests.support.contract import CASES, CONFIGS, LOSS_DATA, OF_FAMILY, params
 from tests.support.models import ask, build, counts_of_rows, in_double, pack_rows, stirred
 
 SPLIT = "leave_one_out"
@@ -28,7 +28,7 @@ L = 9
 Case = tuple[str, dict[str, Any]]
 
 
-@pytest.fixture(params=[pytest.param((name, config), id=f"{name}-{label}") for name, label, config in CASES])
+@pytest.fixture(params=params(CASES))
 def case(request: pytest.FixtureRequest) -> Case:
     chosen: Case = request.param
     return chosen
@@ -230,9 +230,7 @@ def test_counts_enter_an_items_vector_as_the_model_says(model: Recommender) -> N
     close(model.item_vectors(items, counts), without + counts @ model.count_vectors())
 
 
-@pytest.fixture(
-    params=[pytest.param((name, config), id=f"{name}-{label}") for name, label, config in OF_FAMILY["encoder"]]
-)
+@pytest.fixture(params=params(OF_FAMILY["encoder"]))
 def trained(request: pytest.FixtureRequest) -> Case:
     chosen: Case = request.param
     return chosen

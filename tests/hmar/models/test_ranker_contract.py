@@ -14,7 +14,7 @@ from hmar.losses import RANKER_LOSSES, loss_function, total_loss
 from hmar.models.ranker import Ranker
 from hmar.train.parts import terms
 from tests.support.arrays import random_users
-from tests.support.contract import OF_FAMILY, RANKER_LOSS_DATA
+from tests.support.contract import OF_FAMILY, RANKER_LOSS_DATA, params
 from tests.support.models import ask, build, counts_of_rows, in_double, pack_rows
 
 SPLIT = "leave_one_out"
@@ -23,9 +23,7 @@ L = 9
 Case = tuple[str, dict[str, Any]]
 
 
-@pytest.fixture(
-    params=[pytest.param((name, config), id=f"{name}-{label}") for name, label, config in OF_FAMILY["ranker"]]
-)
+@pytest.fixture(params=params(OF_FAMILY["ranker"]))
 def case(request: pytest.FixtureRequest) -> Case:
     chosen: Case = request.param
     return chosen

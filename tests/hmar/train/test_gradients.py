@@ -19,7 +19,7 @@ from hmar.train.gradients import out_of_memory
 from hmar.train.loop import Trainer
 from hmar.train.parts import part
 from tests.support.arrays import random_users, write_snapshot
-from tests.support.contract import CASES
+from tests.support.contract import OF_FAMILY, params
 from tests.support.models import build, in_double, stirred
 from tests.support.training import computed, make_trainer, train_settings
 
@@ -48,9 +48,7 @@ def gradients(model: Encoder) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize(
-    "case", [pytest.param((name, config), id=f"{name}-{label}") for name, label, config in CASES if is_encoder(name)]
-)
+@pytest.mark.parametrize("case", params(OF_FAMILY["encoder"]))
 @pytest.mark.parametrize("users", [1, 5, 16])
 def test_parts_add_up_to_the_batch(shop: Snapshot, case: tuple[str, dict[str, Any]], loss: str, users: int) -> None:
     model = stirred(build(*case, shop)).double()

@@ -24,6 +24,9 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "hmar": {"d": 16, "dropout": 0.2, "positions": 10},
     "hmar_plus": {"d": 16, "blocks": 1, "dropout": 0.2, "positions": 10},
     "sasrec": {"d": 16, "blocks": 1, "dropout": 0.2, "positions": 10},
+    "gru4rec": {"d": 16, "dropout": 0.2},
+    "caser": {"d": 16, "window": 4, "horizontal": 3, "vertical": 2, "dropout": 0.2},
+    "bpr_mf": {"d": 16},
 }
 
 
