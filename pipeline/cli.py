@@ -25,6 +25,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         "tune": Command("pipeline.commands.tune:main", "Search better settings for a model, on validation only"),
         "benchmark": Command("pipeline.commands.benchmark:main", "Models on logs, with intervals and costs, as tables"),
         "recommend": Command("pipeline.commands.recommend:main", "Items for every user by the champion, or one user's"),
+        "explain": Command("pipeline.commands.explain:main", "Which events carried a user's recommendations"),
         "report": Command("pipeline.commands.report:main", "A run as one HTML page"),
     },
     "One stage at a time": {

@@ -49,6 +49,10 @@ class Home:
     def recommendations(self, name: str) -> Path:
         return self.root / "recommendations" / name
 
+    def explanations(self, name: str) -> Path:
+        """Pictures of what carried recommendations, a directory per user."""
+        return self.root / "explanations" / name
+
     def data_docs(self, name: str) -> Path:
         """The Great Expectations project of a dataset, Data Docs included."""
         return self.root / "data_docs" / name

@@ -207,6 +207,13 @@ class RecommendSettings(Section):
     """Items per user."""
 
 
+class ExplainSettings(Section):
+    """What an evaluation tells of why."""
+
+    users: int = Field(50, ge=0)
+    """Users whose first recommendation is explained, together in one picture per model; 0: none are."""
+
+
 class RetrainSettings(LayeredSettings):
     """One run of the pipeline: raw logs to a judged, registered and, if better, promoted model."""
 
@@ -244,6 +251,7 @@ class RetrainSettings(LayeredSettings):
     snapshot: SnapshotSettings = SnapshotSettings()
     promote: PromoteSettings = PromoteSettings()
     recommend: RecommendSettings = RecommendSettings()
+    explain: ExplainSettings = ExplainSettings()
 
     @classmethod
     def preset_values(cls, chosen: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -3,6 +3,7 @@
 <out>/<snapshot id>/<split>/per_target_<part>.parquet   see hmar.evaluate.per_target
 <out>/<snapshot id>/<split>/impressions_<part>.parquet  per user, where the snapshot has labelled impressions: see
                                                         hmar.evaluate.impressions
+<out>/<snapshot id>/<split>/explained.json              what carries recommendations, see hmar.explain.sample
 <out>/<snapshot id>/<split>/plots/*.png
 <out>/<snapshot id>/<split>/metrics.json                {inputs, leaks, parts, metrics, files: {name: sha256}, made};
                                                         last
@@ -32,6 +33,7 @@ from hmar.evaluate.names import tracked
 from hmar.evaluate.settings import EvaluateSettings
 from hmar.evaluate.summary import summarize
 from hmar.export import FILES, LoadedModel, load
+from hmar.models.base import Recommender
 from hmar.threads import limit_threads
 from hmar.train.directory import read_record
 
@@ -93,6 +95,7 @@ def _inputs(settings: EvaluateSettings, snapshot: Snapshot, split: str) -> dict[
         "confidence": settings.confidence,
         "resamples": settings.resamples,
         "seed": settings.seed,
+        "explain_users": settings.explain_users,
         "hmar_version": __version__,
     }
 
@@ -162,6 +165,7 @@ def _judge(
                 figure = plots.hr_by_length(of_shown, part, "auc", candidates=shown.candidates)
                 name = shown.candidates.replace("impressions", "auc_by_length", 1)
                 files.append(plots.write(figure, directory / f"plots/{name}_{part}.png"))
+    files += _explained(settings, loaded, model, snapshot, directory)
     mix = {name: snapshot.manifest.behavior_counts.get(name, 0) for name in snapshot.behaviors}
     files.append(plots.write(plots.behavior_mix(mix), directory / "plots/behaviors.png"))
     report = {
@@ -181,6 +185,23 @@ def _judge(
     (directory / "logged.json").unlink(missing_ok=True)
     write_json(directory / "metrics.json", report)
     return report
+
+
+def _explained(
+    settings: EvaluateSettings, loaded: LoadedModel, model: Recommender, snapshot: Snapshot, directory: Path
+) -> list[Path]:
+    """What carries the recommendations of a sample of users, written; nothing where none is wanted or there is nobody,
+    or where the model has leaks and recommends nothing."""
+    if settings.explain_users == 0 or model.published is not None:
+        return []
+    from hmar.explain import figures
+    from hmar.explain.sample import sample
+
+    found = sample(model, snapshot, settings.explain_users, max_length=loaded.meta.max_length, seed=settings.seed)
+    if found is None:
+        return []
+    write_json(directory / "explained.json", found.describe())
+    return [directory / "explained.json", plots.write(figures.sampled(found), directory / "plots/explained.png")]
 
 
 def _log(

@@ -39,6 +39,8 @@ class EvaluateSettings(LayeredSettings):
     """CPU threads of torch; 0: as many as this process may use cores."""
     memory_mb: int = Field(256, ge=1)
     """Bound of one chunk's score matrix."""
+    explain_users: int = Field(50, ge=0)
+    """Users whose first recommendation is explained, together in one picture; 0: none are."""
     tracking_uri: str = ""
     """MLflow address of the training's run; the one the training used if empty."""
     track: bool = True

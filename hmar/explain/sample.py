@@ -1,13 +1,15 @@
 """What carries the recommendations of many users: one small table per model, to be kept beside its metrics."""
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from hmar.data.counting import PriorCounts
 from hmar.data.snapshot import Snapshot
+from hmar.evaluate.ranking import rows_per_chunk
 from hmar.explain.explanation import Explanation, end_of, explain
 from hmar.explain.past import Past
 from hmar.layers.attention_weights import Attention
@@ -15,6 +17,8 @@ from hmar.models.base import Recommender
 from hmar.recommend import top_items
 
 CANDIDATE = "the item"
+_MEMORY_MB = 256
+"""Of the scores of whole catalogs held at once."""
 
 
 @dataclass(frozen=True)
@@ -53,32 +57,32 @@ def sample(
     *,
     max_length: int,
     seed: int = 0,
-    advance: Callable[[int], None] | None = None,
 ) -> Sample | None:
     """Explain the first recommendation of up to ``users`` users, drawn among those with events that the model reads;
     None where there is nobody.
 
     Args:
-        max_length: events of a history that the model reads. advance: called with 1 when a user is done.
+        max_length: events of a history that the model reads.
     """
-    now = end_of(snapshot)
-    order = np.random.default_rng(seed).permutation(snapshot.n_users)
-    tally = _Tally(snapshot.behaviors)
-    for user in order:
-        if tally.users == users:
+    now, tally = end_of(snapshot), _Tally(snapshot.behaviors)
+    pasts: dict[int, Past] = {}
+    for user in np.random.default_rng(seed).permutation(snapshot.n_users).tolist():
+        if len(pasts) == users:
             break
-        past = Past.of(snapshot, int(user), now, max_length, model.reads)
-        if not past.read.any():
-            continue
-        items, _ = top_items(model, snapshot, np.array([user], np.int32), 1, max_length=max_length)
-        if items[0, 0] < 0:
-            continue
-        found = explain(model, past, int(items[0, 0]), single_events=False)
-        if len(found.events) == 0:
-            continue
-        tally.add(found)
-        if advance is not None:
-            advance(1)
+        past = Past.of(snapshot, user, now, max_length, model.reads)
+        if past.read.any():
+            pasts[user] = past
+    prior = PriorCounts(snapshot)
+    with torch.inference_mode():
+        catalog = model.catalog()
+    chosen = np.array(list(pasts), np.int32)
+    rows = rows_per_chunk(catalog, snapshot.n_items, _MEMORY_MB)
+    for some in np.split(chosen, range(rows, len(chosen), rows)):
+        items, _ = top_items(model, snapshot, some, 1, max_length=max_length, prior=prior, catalog=catalog)
+        for user, item in zip(some.tolist(), items[:, 0].tolist(), strict=True):
+            found = explain(model, pasts[user], item, single_events=False) if item >= 0 else None
+            if found is not None and len(found.events):
+                tally.add(found)
     return tally.result() if tally.users else None
 
 

@@ -28,7 +28,10 @@ def shown(found: Explanation, name: Name, behaviors: Sequence[str], events: int 
     if len(found.events) == 0:
         parts.append(Text("the model reads none of the user's events: this is what everyone gets", style="dim"))
         return Group(*parts)
-    parts += [_of_behaviors(found, behaviors), _of_events(found, name, behaviors, events)]
+    layer = next(reversed(found.attention), "")
+    parts += [Text("Without all events of a behavior"), _of_behaviors(found, behaviors)]
+    parts += [Text(f"Without one event{f'; attention of {layer}' if layer else ''}")]
+    parts += [_of_events(found, layer, name, behaviors, events)]
     return Group(*parts)
 
 
@@ -38,7 +41,7 @@ def _sum(found: Explanation) -> str:
 
 
 def _of_behaviors(found: Explanation, behaviors: Sequence[str]) -> Table:
-    table = Table(title="Without all events of a behavior", box=SIMPLE, title_justify="left")
+    table = Table(box=SIMPLE)
     table.add_column("behavior")
     table.add_column("events", justify="right")
     table.add_column("carried", justify="right")
@@ -52,10 +55,8 @@ def _of_behaviors(found: Explanation, behaviors: Sequence[str]) -> Table:
     return table
 
 
-def _of_events(found: Explanation, name: Name, behaviors: Sequence[str], events: int) -> Table:
-    past, layer = found.past, next(reversed(found.attention), None)
-    title = "Without one event" + (f"; attention of {layer}" if layer else "")
-    table = Table(title=title, box=SIMPLE, title_justify="left")
+def _of_events(found: Explanation, layer: str, name: Name, behaviors: Sequence[str], events: int) -> Table:
+    past, table = found.past, Table(box=SIMPLE)
     for column in ("time", "behavior", "item", "events ago", "carried", *(["attention"] if layer else [])):
         table.add_column(column, justify="left" if column in ("time", "behavior", "item") else "right")
     weights = found.attention[layer].of_events().tolist() if layer else []

@@ -36,6 +36,7 @@ def simulate(
     *,
     events_per_user: float = 60,
     order: float = 0.55,
+    funnel: float = 1.0,
     drift: float = 0.7,
     season: float | None = None,
     layout: str = "",
@@ -57,8 +58,8 @@ def simulate(
     planted = dirt.model_dump() if isinstance(dirt, Dirt) else dict(dirt or {})
     values = {
         "source": source, "out": out, "users": users, "items": items, "days": days, "seed": seed,
-        "events_per_user": events_per_user, "order": order, "drift": drift, "season": season, "layout": layout,
-        "per_day": per_day, "gzip": gzip, "workers": workers, "dirt": planted,
+        "events_per_user": events_per_user, "order": order, "funnel": funnel, "drift": drift, "season": season,
+        "layout": layout, "per_day": per_day, "gzip": gzip, "workers": workers, "dirt": planted,
     }  # fmt: skip
     run(SimulateSettings.resolve(values, use_environment=False))
     return out

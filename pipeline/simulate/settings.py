@@ -9,6 +9,7 @@ from hmar.settings import LayeredSettings, nearest
 from pipeline.simulate.dirt import Dirt
 from pipeline.simulate.formats import FORMATS
 from pipeline.simulate.formats.base import Format
+from pipeline.simulate.formats.shops import ShopLog
 
 MOST_FILES = 1000
 """Days of a log of one file per day."""
@@ -33,6 +34,9 @@ class SimulateSettings(LayeredSettings):
     """Equal seeds and settings give equal bytes."""
     order: float = Field(0.55, ge=0, le=1)
     """How often the next item follows from the previous one rather than from taste and popularity alone."""
+    funnel: float = Field(1.0, ge=0, le=1)
+    """Shops: the share of purchases that are of the item that was viewed, favored or carted before. The others are of
+    any item that is popular then, whoever buys it: what was done before tells nothing about them."""
     drift: float = Field(0.7, ge=0)
     """How far popularity moves over the span: weights change by up to e to this power, up and down."""
     season: float | None = Field(None, ge=0, le=3)
@@ -62,6 +66,8 @@ class SimulateSettings(LayeredSettings):
         if self.gzip and (not form.gzip or self.layout == "parquet"):
             what = "Parquet" if self.layout == "parquet" else name
             raise ValueError(f"gzip: {what} is not published that way; leave it out")
+        if self.funnel < 1 and not (isinstance(form.log, type) and issubclass(form.log, ShopLog)):
+            raise ValueError(f"funnel: {name} is no shop and has none; leave it out")
         if form.most_days is not None and self.span > form.most_days:
             raise ValueError(f"days: a log of {name} can have {form.most_days} at most, its times have no year")
         if self.per_day and self.span > MOST_FILES:

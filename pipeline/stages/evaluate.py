@@ -25,6 +25,7 @@ def evaluate(
         str(trained.directory),
         "--tracking-uri",
         s.mlflow_uri,
+        *("--explain-users", str(s.explain.users)),
         *_common(s, built, trained.model),
     ]
     directory = trained.directory / "evaluation"
@@ -39,7 +40,7 @@ def evaluate_export(s: RetrainSettings, built: Built, model: str, export: Path, 
         DataError: the model does not fit the snapshot (other behaviors, for example).
         HmarError: what the evaluation process ended with.
     """
-    arguments = ["--model-dir", str(export), "--out", str(out), *_common(s, built, model)]
+    arguments = ["--model-dir", str(export), "--out", str(out), "--explain-users", "0", *_common(s, built, model)]
     run_module("hmar.evaluate", arguments, out, what=f"evaluation of {model}")
     return evaluation_directory(out, built.id, s.split)
 

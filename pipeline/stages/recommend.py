@@ -39,7 +39,7 @@ def recommend(s: RetrainSettings, built: Built, promoted: Promoted) -> Recommend
     final = root / f"{built.id}_v{number}_k{s.recommend.k}"
     if not (final / FILE).is_file():
         with new_directory(final) as temporary:
-            export = _export(s, registry, champion, temporary / "model")
+            export = champion_export(s, registry, champion, temporary / "model")
             _write(s, built, export, number, temporary / FILE)
             shutil.rmtree(temporary / "model", ignore_errors=True)
     users, rows = _counts(final / FILE)
@@ -84,7 +84,7 @@ def of_user(path: Path, user: str) -> "pa.Table":
     return pq.read_table(path, filters=[("user_id", "=", value)]).sort_by("rank")
 
 
-def _export(s: RetrainSettings, registry: Registry, champion: "ModelVersion", into: Path) -> Path:
+def champion_export(s: RetrainSettings, registry: Registry, champion: "ModelVersion", into: Path) -> Path:
     """The champion's exported model: from its own training directory, else from the registry."""
     tags = own_tags(champion)
     if tags.get("run") and tags.get("model"):

@@ -32,7 +32,8 @@ class ShopLog:
     def events(self, number: int, users: int) -> tuple[shop.Events, Floats, np.random.Generator]:
         """The events of a block, the users' tastes, and the block's stream."""
         rng = generator(self.s.seed, 1, number)
-        made, tastes = shop.block(self.world, self.season, rng, users, self.s.events_per_user, self.s.order)
+        s = self.s
+        made, tastes = shop.block(self.world, self.season, rng, users, s.events_per_user, s.order, s.funnel)
         return made, tastes, rng
 
     def beside(self, directory: Path, folders: Sequence[str]) -> list[str]:

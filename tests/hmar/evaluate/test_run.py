@@ -23,7 +23,9 @@ from tests.support.untrained import untrained
 FILES = {
     "per_target_validation.parquet",
     "per_target_test.parquet",
+    "explained.json",
     "plots/behaviors.png",
+    "plots/explained.png",
     "plots/hr_by_length_validation.png",
     "plots/hr_by_length_test.png",
     "plots/metrics_validation.png",
@@ -89,11 +91,12 @@ def test_everything_is_written_logged_and_shown(
     )
     assert len(logged) == len(report["metrics"])
     assert {artifact.path for artifact in run.client.list_artifacts(run.run_id, "evaluation")} == {
+        "evaluation/explained.json",
         "evaluation/metrics.json",
         "evaluation/per_target_test.parquet",
         "evaluation/per_target_validation.parquet",
     }
-    assert len(run.client.list_artifacts(run.run_id, "plots")) == 5
+    assert len(run.client.list_artifacts(run.run_id, "plots")) == 6
 
 
 def test_labelled_impressions_are_judged_where_the_snapshot_has_them(
@@ -159,6 +162,19 @@ def test_other_settings_or_another_model_are_another_evaluation(training: Path, 
     other = evaluate(EvaluateSettings.resolve(arguments=more, use_environment=False))
     assert not other.reused
     assert other.model == "popularity"
+
+
+def test_recommendations_of_so_many_users_are_explained(training: Path, snapshot: Snapshot) -> None:
+    def evaluated(users: int) -> Evaluation:
+        more = words(training, snapshot, "--explain-users", str(users))
+        return evaluate(EvaluateSettings.resolve(arguments=more, use_environment=False))
+
+    some = json.loads((evaluated(7).directory / "explained.json").read_text())
+    assert (some["users"], some["behaviors"]) == (7, list(snapshot.behaviors))
+    none = evaluated(0)
+    assert not none.reused
+    files = json.loads((none.directory / "metrics.json").read_text())["files"]
+    assert not [name for name in files if "explained" in name]
 
 
 def test_an_exported_model_alone_needs_no_mlflow(training: Path, snapshot: Snapshot, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hmar.errors import SettingsError
 from pipeline.simulate import simulate
 from pipeline.simulate.seasons import Season
 from pipeline.simulate.world import PERIODS, World, generator, sessions_of
@@ -262,3 +263,34 @@ def test_a_million_rows_take_seconds(tmp_path: Path, source: str) -> None:
     assert found > 900_000
     # 60 to 130 million rows a minute on a quiet machine of four cores; ten is the promise.
     assert found / seconds * 60 > 10e6
+
+
+def test_the_funnel_dial_sets_how_much_of_what_is_bought_was_seen_before(tmp_path: Path) -> None:
+    """By no funnel, what the buyer had seen is seen before no more often than what someone else bought then."""
+
+    def share(funnel: float) -> tuple[float, float]:
+        found = taobao(tmp_path / str(funnel), users=1500, items=400, seed=8, funnel=funnel, drift=0)
+        seen: dict[int, dict[int, int]] = defaultdict(dict)
+        for user, item, behavior, second in found:
+            if behavior != "buy":
+                seen[user][item] = min(second, seen[user].get(item, second))
+        bought = [(user, item, second) for user, item, behavior, second in found if behavior == "buy"]
+        others = [user for user, _, _ in bought[1:]] + [bought[0][0]]
+        own = np.mean([seen[user].get(item, 1 << 40) < second for user, item, second in bought])
+        theirs = np.mean([
+            seen[other].get(item, 1 << 40) < second for other, (_, item, second) in zip(others, bought, strict=True)
+        ])  # fmt: skip
+        return float(own), float(theirs)
+
+    (whole, _), (half, _), (none, chance) = share(1.0), share(0.5), share(0.0)
+    assert whole > half + 0.1
+    assert half > none + 0.1
+    assert none == pytest.approx(chance, abs=0.06)
+
+
+def test_the_funnel_dial_is_for_shops(tmp_path: Path) -> None:
+    whole = simulate("tianchi", tmp_path / "whole", users=40, items=40)
+    default = simulate("tianchi", tmp_path / "default", users=40, items=40, funnel=1.0)
+    assert (whole / truth(whole)["files"][0]).read_bytes() == (default / truth(default)["files"][0]).read_bytes()
+    with pytest.raises(SettingsError, match="funnel: yelp is no shop and has none"):
+        simulate("yelp", tmp_path / "log", users=40, items=40, funnel=0.5)
