@@ -13,7 +13,6 @@ from hmar.data.batches import TrainingData
 from hmar.data.snapshot import Snapshot
 from hmar.errors import ModelError
 from hmar.losses import loss_function, total_loss
-from hmar.models import model_class
 from hmar.models.base import Encoder
 from hmar.train.gradients import out_of_memory
 from hmar.train.loop import Trainer
@@ -31,10 +30,6 @@ LOSSES: dict[str, dict[str, Any]] = {
     "sampled_softmax-shared": {"negatives": 8, "negatives_from": "popularity", "negatives_per": "batch"},
     "cross_entropy": {"negatives": 0},
 }
-
-
-def is_encoder(name: str) -> bool:
-    return issubclass(model_class(name), Encoder)
 
 
 @pytest.fixture(scope="module")
