@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from copy import deepcopy
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar, Self, cast
+from typing import Annotated, Any, ClassVar, Self, cast
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 from pydantic_settings import (
     BaseSettings,
     CliSettingsSource,
@@ -24,6 +24,16 @@ from pydantic_settings import (
 )
 
 from hmar.errors import SettingsError
+
+
+def _some_layers(widths: tuple[int, ...]) -> tuple[int, ...]:
+    if not widths or min(widths) < 1:
+        raise ValueError("one layer at least, each with a width of one at least")
+    return widths
+
+
+Widths = Annotated[tuple[int, ...], AfterValidator(_some_layers)]
+"""Of a net's layers."""
 
 
 class Section(BaseModel):

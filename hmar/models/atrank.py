@@ -24,7 +24,7 @@ time bucket follows from days, a fraction included, in thirteen buckets, the pub
 from typing import Literal, NamedTuple
 
 import torch
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from hmar.data.histories import Histories
@@ -38,7 +38,7 @@ from hmar.layers.segments import Segments
 from hmar.layers.whole_attention import FORM
 from hmar.models.base import Vocabulary
 from hmar.models.ranker import Ranker
-from hmar.settings import Section, nearest
+from hmar.settings import Section, Widths, nearest
 
 
 class ATRankConfig(Section):
@@ -54,7 +54,7 @@ class ATRankConfig(Section):
     """How attention compares: a learned product (the paper's), or a scaled dot product (its code's)."""
     head: Literal["dot", "mlp"] = "dot"
     """How user and candidate make a logit: their product, or a net on both."""
-    hidden: tuple[int, ...] = (64,)
+    hidden: Widths = (64,)
     """Widths of the layers of head mlp."""
     groups: tuple[tuple[str, ...], ...] = ()
     """Behaviors that share a projection, [["view", "fav"], ["buy"]]; those in no group have one each."""
@@ -68,13 +68,6 @@ class ATRankConfig(Section):
     behaviors: Literal["all", "target"] | tuple[str, ...] = "all"
     """Which events are read: all, the target behavior's only, or those of the behaviors named."""
     dropout: float = Field(0.1, ge=0, lt=1)
-
-    @field_validator("hidden")
-    @classmethod
-    def _some_layers(cls, widths: tuple[int, ...]) -> tuple[int, ...]:
-        if not widths or min(widths) < 1:
-            raise ValueError("one layer at least, each with a width of one at least")
-        return widths
 
     @model_validator(mode="after")
     def _sound(self) -> "ATRankConfig":

@@ -13,7 +13,7 @@ what the two are compared by is how they read a history.
 """
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
@@ -24,7 +24,7 @@ from hmar.layers.grid import Grid
 from hmar.layers.user_head import HeadKind, UserHead
 from hmar.models.base import Vocabulary
 from hmar.models.ranker import Ranker
-from hmar.settings import Section
+from hmar.settings import Section, Widths
 
 
 class CNNConfig(Section):
@@ -38,20 +38,13 @@ class CNNConfig(Section):
     """M, feature maps of each window."""
     head: HeadKind = "dot"
     """How user and candidate make a logit: their product, or a net on both."""
-    hidden: tuple[int, ...] = (64,)
+    hidden: Widths = (64,)
     """Widths of the layers of head mlp."""
     behavior: bool = True
     """Whether the behavior of an event is an input."""
     time: bool = True
     """Whether the time bucket of an event is an input."""
     dropout: float = Field(0.1, ge=0, lt=1)
-
-    @field_validator("hidden")
-    @classmethod
-    def _some_layers(cls, widths: tuple[int, ...]) -> tuple[int, ...]:
-        if not widths or min(widths) < 1:
-            raise ValueError("one layer at least, each with a width of one at least")
-        return widths
 
 
 class CNN(Ranker):

@@ -49,7 +49,7 @@ from hmar.layers.segments import Segments
 from hmar.layers.target_attention import Keys, TargetAttention
 from hmar.models.base import CandidateCounts, Vocabulary
 from hmar.models.ranker import Ranker, RankerLoss, per_candidate
-from hmar.settings import Section
+from hmar.settings import Section, Widths
 
 
 class DFARConfig(Section):
@@ -64,9 +64,9 @@ class DFARConfig(Section):
     mask: Mask = "inside"
     """Where feedback masks the pairs of heads: inside the softmax, events that are masked left out (inside) or with
     logit 0 (product); after the softmax (after, the published code's); nowhere (none; ablation MO)."""
-    attention: tuple[int, ...] = (36,)
+    attention: Widths = (36,)
     """Widths of the layers of the target attention's scorer."""
-    hidden: tuple[int, ...] = (80, 40)
+    hidden: Widths = (80, 40)
     """Widths of the layers of each tower."""
     lambda_bpr: float = Field(0.1, ge=0)
     """Weight of the dual BPR; 0: none, and no negative tower (ablation IBL)."""
@@ -102,13 +102,6 @@ class DFARConfig(Section):
                 "one half of the heads belongs to each feedback; set heads to an even number, or none here"
             )
         return mask
-
-    @field_validator("attention", "hidden")
-    @classmethod
-    def _some_layers(cls, widths: tuple[int, ...]) -> tuple[int, ...]:
-        if not widths or min(widths) < 1:
-            raise ValueError("one layer at least, each with a width of one at least")
-        return widths
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn.functional import pad, softplus
 
@@ -44,7 +44,7 @@ from hmar.layers.field_interaction import FieldInteraction
 from hmar.layers.target_attention import Keys, TargetAttention
 from hmar.models.base import CandidateCounts, Vocabulary
 from hmar.models.ranker import Ranker, RankerLoss
-from hmar.settings import Section
+from hmar.settings import Section, Widths
 
 
 class DFNConfig(Section):
@@ -56,9 +56,9 @@ class DFNConfig(Section):
     """Of the internal attention."""
     inner: int = Field(4, ge=1)
     """Width of the transformers' feed-forward nets, in multiples of d."""
-    attention: tuple[int, ...] = (32,)
+    attention: Widths = (32,)
     """Widths of the layers of the external attention's scorer."""
-    hidden: tuple[int, ...] = (32, 16)
+    hidden: Widths = (32, 16)
     """Widths of the layers of deep."""
     external: bool = True
     """Whether what was liked and disliked attends to what was neither."""
@@ -72,13 +72,6 @@ class DFNConfig(Section):
     dropout: float = Field(0.1, ge=0, lt=1)
     dislike: float = Field(1.0, ge=1)
     """Weight of a disliked candidate's log loss; 10 in the paper."""
-
-    @field_validator("attention", "hidden")
-    @classmethod
-    def _some_layers(cls, widths: tuple[int, ...]) -> tuple[int, ...]:
-        if not widths or min(widths) < 1:
-            raise ValueError("one layer at least, each with a width of one at least")
-        return widths
 
     @model_validator(mode="after")
     def _whole(self) -> Self:

@@ -24,7 +24,7 @@ The first GRU runs once per history; the second once per candidate, over product
 from dataclasses import dataclass
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
@@ -40,7 +40,7 @@ from hmar.layers.prelu_net import prelu_net
 from hmar.layers.time_steps import TimeSteps
 from hmar.models.base import Vocabulary
 from hmar.models.ranker import Ranker, per_history
-from hmar.settings import Section
+from hmar.settings import Section, Widths
 
 
 class DIENConfig(Section):
@@ -53,20 +53,13 @@ class DIENConfig(Section):
     (AGRU), its inputs times the weight (AIGRU), or as in the published code."""
     auxiliary: float = Field(1.0, ge=0)
     """alpha, the weight of the auxiliary loss; 0 leaves it out."""
-    hidden: tuple[int, ...] = (80, 40)
+    hidden: Widths = (80, 40)
     """Widths of the layers on state and candidate."""
     behavior: bool = True
     """Whether the behavior of an event is an input."""
     time: bool = True
     """Whether the time since an event is an input."""
     dropout: float = Field(0.1, ge=0, lt=1)
-
-    @field_validator("hidden")
-    @classmethod
-    def _some_layers(cls, widths: tuple[int, ...]) -> tuple[int, ...]:
-        if not widths or min(widths) < 1:
-            raise ValueError("one layer at least, each with a width of one at least")
-        return widths
 
 
 @dataclass(frozen=True)

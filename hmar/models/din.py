@@ -16,7 +16,7 @@ products in both nets are the published code's.
 from typing import Literal
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field
 from torch import Tensor, nn
 
 from hmar.data.histories import Histories
@@ -26,7 +26,7 @@ from hmar.layers.prelu_net import prelu_net
 from hmar.layers.target_attention import Keys, TargetAttention
 from hmar.models.base import Vocabulary
 from hmar.models.ranker import Ranker
-from hmar.settings import Section
+from hmar.settings import Section, Widths
 
 
 class DINConfig(Section):
@@ -34,9 +34,9 @@ class DINConfig(Section):
 
     d: int = Field(32, ge=1)
     """Width of items and events."""
-    attention: tuple[int, ...] = (36,)
+    attention: Widths = (36,)
     """Widths of the layers of the attention's scorer."""
-    hidden: tuple[int, ...] = (80, 40)
+    hidden: Widths = (80, 40)
     """Widths of the layers on user and candidate."""
     normalize: Literal["softmax", "sum"] = "softmax"
     """Attention weights: a softmax over the history, or the scores as they are (the paper's)."""
@@ -45,13 +45,6 @@ class DINConfig(Section):
     time: bool = True
     """Whether the time since an event is an input."""
     dropout: float = Field(0.1, ge=0, lt=1)
-
-    @field_validator("attention", "hidden")
-    @classmethod
-    def _some_layers(cls, widths: tuple[int, ...]) -> tuple[int, ...]:
-        if not widths or min(widths) < 1:
-            raise ValueError("one layer at least, each with a width of one at least")
-        return widths
 
 
 class DIN(Ranker):

@@ -22,7 +22,7 @@ from dataclasses import replace
 from typing import Literal
 
 import torch
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from hmar.data.histories import Histories
@@ -38,7 +38,7 @@ from hmar.layers.self_attention import SelfAttention
 from hmar.layers.talking_heads import TalkingHeads
 from hmar.models.base import CandidateCounts, Vocabulary
 from hmar.models.ranker import Ranker
-from hmar.settings import Section
+from hmar.settings import Section, Widths
 
 
 class THA4RecConfig(Section):
@@ -52,7 +52,7 @@ class THA4RecConfig(Section):
     """Whether heads are mixed, before and after the softmax; if not, this is plain multi-head attention."""
     pool: Literal["mean", "newest"] = "mean"
     """What stands for a history: the mean of its events, or the newest one."""
-    hidden: tuple[int, ...] = (80, 40)
+    hidden: Widths = (80, 40)
     """Widths of the layers on history and candidate."""
     behavior: bool = True
     """Whether the behavior of an event is an input."""
@@ -61,13 +61,6 @@ class THA4RecConfig(Section):
     dropout: float = Field(0.1, ge=0, lt=1)
     positions: int = Field(200, ge=1)
     """Size of the position table: the longest history that can be read; at least the training's max_length."""
-
-    @field_validator("hidden")
-    @classmethod
-    def _some_layers(cls, widths: tuple[int, ...]) -> tuple[int, ...]:
-        if not widths or min(widths) < 1:
-            raise ValueError("one layer at least, each with a width of one at least")
-        return widths
 
     @model_validator(mode="after")
     def _heads_divide(self) -> "THA4RecConfig":
