@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
-from hmar.layers.prelu_net import prelu_net
+from hmar.layers.prelu_net import logits_of_pairs, prelu_net
 
 HeadKind = Literal["dot", "mlp"]
 
@@ -17,6 +16,7 @@ class UserHead(nn.Module):
     def __init__(self, items: int, d: int, kind: HeadKind, hidden: Sequence[int]) -> None:
         """
         Args:
+            items: how many have a bias of their own: items, or items times tasks.
             hidden: widths of the layers of the net, which is there for kind mlp only.
         """
         super().__init__()
@@ -28,15 +28,14 @@ class UserHead(nn.Module):
         """Logits [B, N].
 
         Args:
-            u: the user's vector, one for all candidates, [B, 1, D], or one for each, [B, N, D].
+            u: the user's vector, one for all candidates, [B, D], or one for each, [B, N, D].
             e: candidates' vectors, [B, N, D], or [1, N, D] where all users have the same.
-            items: int64, the candidates, [B, N] or [1, N].
+            items: int64, whose bias is each candidate's, [B, N] or [1, N].
         """
         if self.net is not None:
-            u, e = torch.broadcast_tensors(u, e)
-            z_BN = self.net(torch.cat([u, e, u * e], dim=-1))[..., 0]
-        elif u.shape[1] == 1:
-            z_BN = (e @ u.transpose(1, 2))[..., 0]
+            z_BN = logits_of_pairs(self.net, u if u.dim() == 3 else u[:, None], e)
+        elif u.dim() == 2:
+            z_BN = (e @ u[:, :, None])[..., 0]
         else:
             z_BN = (u * e).sum(-1)
         logits: Tensor = z_BN + self.bias(items)[..., 0]

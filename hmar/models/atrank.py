@@ -33,8 +33,8 @@ from hmar.layers.dropout import Dropout
 from hmar.layers.grid import Grid
 from hmar.layers.group_inputs import GroupInputs
 from hmar.layers.latent_spaces import CandidateAttention, Score, SpaceAttention
-from hmar.layers.prelu_net import prelu_net
 from hmar.layers.segments import Segments
+from hmar.layers.user_head import HeadKind, UserHead
 from hmar.layers.whole_attention import FORM
 from hmar.models.base import Vocabulary
 from hmar.models.ranker import Ranker
@@ -52,7 +52,7 @@ class ATRankConfig(Section):
     """Times that step 2 is done."""
     score: Score = "bilinear"
     """How attention compares: a learned product (the paper's), or a scaled dot product (its code's)."""
-    head: Literal["dot", "mlp"] = "dot"
+    head: HeadKind = "dot"
     """How user and candidate make a logit: their product, or a net on both."""
     hidden: Widths = (64,)
     """Widths of the layers of head mlp."""
@@ -116,9 +116,7 @@ class ATRank(Ranker):
         self.task = nn.Embedding(len(vocabulary.behaviors), d)
         nn.init.zeros_(self.task.weight)
         self.attention = CandidateAttention(d, config.spaces, config.score)
-        self.net = prelu_net([3 * d, *config.hidden]) if config.head == "mlp" else None
-        self.bias = nn.Embedding(vocabulary.items * len(vocabulary.behaviors), 1)
-        nn.init.zeros_(self.bias.weight)
+        self.head = UserHead(vocabulary.items * len(vocabulary.behaviors), d, config.head, config.hidden)
 
     def plan(self, histories: Histories, device: torch.device, dtype: torch.dtype) -> None:
         Grid.of(histories)
@@ -140,13 +138,8 @@ class ATRank(Ranker):
         e_BND = self.items(items)
         h_BND = (self.query(e_BND) + self.task(histories.asked)[:, None]).relu()
         u_BND = self.attention(encoded.keys, encoded.values, h_BND, histories)
-        e_BND = e_BND.expand_as(u_BND)
-        if self.net is None:
-            z_BN = (u_BND * e_BND).sum(-1)
-        else:
-            z_BN = self.net(torch.cat([u_BND, e_BND, u_BND * e_BND], dim=-1))[..., 0]
-        biases = self.bias(items * len(self.vocabulary.behaviors) + histories.asked[:, None])
-        logits: Tensor = z_BN + biases[..., 0]
+        asked_BN = items * len(self.vocabulary.behaviors) + histories.asked[:, None]
+        logits: Tensor = self.head(u_BND, e_BND, asked_BN)
         return logits
 
 

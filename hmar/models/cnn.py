@@ -82,5 +82,5 @@ class CNN(Ranker):
         return u_BD
 
     def interact(self, encoded: Tensor, histories: Histories, items: Tensor) -> Tensor:
-        logits: Tensor = self.head(encoded[:, None], self.items(items), items)
+        logits: Tensor = self.head(encoded, self.items(items), items)
         return logits

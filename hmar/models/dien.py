@@ -36,7 +36,7 @@ from hmar.layers.dropout import Dropout
 from hmar.layers.event_inputs import EventInputs
 from hmar.layers.grid import Grid
 from hmar.layers.next_item import next_item_losses
-from hmar.layers.prelu_net import prelu_net
+from hmar.layers.prelu_net import logits_of_pairs, prelu_net
 from hmar.layers.time_steps import TimeSteps
 from hmar.models.base import Vocabulary
 from hmar.models.ranker import Ranker, per_history
@@ -116,9 +116,7 @@ class DIEN(Ranker):
         weights_TN = self.attention(encoded.key, q_BND, histories)[steps.token]
         s_FND = self.evolution(encoded.projected, weights_TN, steps)
         s_BND = s_FND.new_zeros(len(histories), *s_FND.shape[1:]).index_copy(0, steps.row, s_FND)
-        q_BND = q_BND.expand_as(s_BND)
-        z_BN = self.net(torch.cat([s_BND, q_BND, s_BND * q_BND], dim=-1))[..., 0]
-        logits: Tensor = z_BN + self.bias(items)[..., 0]
+        logits: Tensor = logits_of_pairs(self.net, s_BND, q_BND) + self.bias(items)[..., 0]
         return logits
 
     def auxiliary_loss(self, encoded: Interests, batch: ImpressionBatch) -> Tensor | None:

@@ -15,14 +15,13 @@ products in both nets are the published code's.
 
 from typing import Literal
 
-import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from hmar.data.histories import Histories
 from hmar.layers.dropout import Dropout
 from hmar.layers.event_inputs import EventInputs
-from hmar.layers.prelu_net import prelu_net
+from hmar.layers.prelu_net import logits_of_pairs, prelu_net
 from hmar.layers.target_attention import Keys, TargetAttention
 from hmar.models.base import Vocabulary
 from hmar.models.ranker import Ranker
@@ -73,7 +72,5 @@ class DIN(Ranker):
     def interact(self, encoded: Keys, histories: Histories, items: Tensor) -> Tensor:
         q_BND = self.items(items)
         u_BND = self.attention(encoded, q_BND, histories)
-        q_BND = q_BND.expand_as(u_BND)
-        z_BN = self.net(torch.cat([u_BND, q_BND, u_BND * q_BND], dim=-1))[..., 0]
-        logits: Tensor = z_BN + self.bias(items)[..., 0]
+        logits: Tensor = logits_of_pairs(self.net, u_BND, q_BND) + self.bias(items)[..., 0]
         return logits

@@ -32,7 +32,7 @@ from hmar.layers.dropout import Dropout
 from hmar.layers.event_inputs import EventInputs
 from hmar.layers.kernels import choose
 from hmar.layers.positions import LearnedPositions
-from hmar.layers.prelu_net import prelu_net
+from hmar.layers.prelu_net import logits_of_pairs, prelu_net
 from hmar.layers.segments import Segments
 from hmar.layers.self_attention import SelfAttention
 from hmar.layers.talking_heads import TalkingHeads
@@ -114,9 +114,7 @@ class THA4Rec(Ranker):
         return pooled_BD.index_add(0, histories.row, share_T[:, None] * x_TD)
 
     def interact(self, encoded: Tensor, histories: Histories, items: Tensor) -> Tensor:
-        q_BND = self.items(items).expand(len(encoded), -1, -1)
-        s_BND = encoded[:, None].expand_as(q_BND)
-        z_BN = self.net(torch.cat([s_BND, q_BND, s_BND * q_BND], dim=-1))[..., 0]
+        z_BN = logits_of_pairs(self.net, encoded[:, None], self.items(items))
         logits: Tensor = z_BN + self.bias(items)[..., 0]
         return logits
 

@@ -109,14 +109,14 @@ class Oracle:
             scores = [self.compared("attention", k, h[k], key[k], of_key=True) for key in keys]
             u.append(sum(a * v[k] for a, v in zip(softmax(np.array(scores)), values, strict=True)))
         user = np.concatenate(u)
-        bias = w["bias.weight"][candidate * len(BEHAVIORS) + asked, 0]
+        bias = w["head.bias.weight"][candidate * len(BEHAVIORS) + asked, 0]
         if self.config.head == "dot":
             return float(user @ e + bias)
         x = np.concatenate([user, e, user * e])
         for number in range(0, 2 * len(self.config.hidden), 2):
-            x = self.layer(f"net.{number}", x)
-            x = np.where(x >= 0, x, w[f"net.{number + 1}.weight"] * x)
-        return float(w[f"net.{2 * len(self.config.hidden)}.weight"][0] @ x + bias)
+            x = self.layer(f"head.net.{number}", x)
+            x = np.where(x >= 0, x, w[f"head.net.{number + 1}.weight"] * x)
+        return float(w[f"head.net.{2 * len(self.config.hidden)}.weight"][0] @ x + bias)
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ def test_one_model_learns_opposite_tasks(shown: Snapshot, tmp_path: Path) -> Non
     assert trainer.history[-1]["validation"]["auc"] == pytest.approx(sum(auc.values()) / 2)
     with torch.no_grad():  # the other task's own weights
         model.task.weight.copy_(model.task.weight.flip(0))
-        model.bias.weight.copy_(model.bias.weight.view(-1, 3).flip(1).reshape(-1, 1))
+        model.head.bias.weight.copy_(model.head.bias.weight.view(-1, 3).flip(1).reshape(-1, 1))
     for task in ("buy", "view"):
         assert judge_impressions(model, shown, SPLIT, "validation", max_length=20, task=task).mean("auc") < 0.5
 
