@@ -17,33 +17,21 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from hmar.data.histories import Histories
-from hmar.layers.dropout import Dropout
-from hmar.layers.event_inputs import EventInputs
 from hmar.layers.recurrent import run, whole_rows
 from hmar.layers.time_steps import TimeSteps
-from hmar.layers.user_head import HeadKind, UserHead
+from hmar.layers.user_head import UserHead
 from hmar.models.base import Vocabulary
-from hmar.models.ranker import Ranker
-from hmar.settings import Section, Widths
+from hmar.models.user_vector import UserVector, UserVectorConfig
 
 
-class BiLSTMConfig(Section):
+class BiLSTMConfig(UserVectorConfig):
     """The paper has no names for them."""
 
     d: int = Field(64, ge=1)
     """Width of items, events, users and of each direction's states."""
-    head: HeadKind = "dot"
-    """How user and candidate make a logit: their product, or a net on both."""
-    hidden: Widths = (64,)
-    """Widths of the layers of head mlp."""
-    behavior: bool = True
-    """Whether the behavior of an event is an input."""
-    time: bool = True
-    """Whether the time bucket of an event is an input."""
-    dropout: float = Field(0.1, ge=0, lt=1)
 
 
-class BiLSTM(Ranker):
+class BiLSTM(UserVector):
     """See the module."""
 
     Config = BiLSTMConfig
@@ -52,10 +40,6 @@ class BiLSTM(Ranker):
     def __init__(self, config: BiLSTMConfig, vocabulary: Vocabulary) -> None:
         super().__init__(config, vocabulary)
         d = config.d
-        self.items = nn.Embedding(vocabulary.items, d)
-        nn.init.normal_(self.items.weight, std=0.1)
-        self.inputs = EventInputs(d, len(vocabulary.behaviors), behavior=config.behavior, time=config.time, std=0.1)
-        self.dropout = Dropout(config.dropout)
         self.lstm = nn.LSTM(d, d, bidirectional=True)
         self.user = nn.Linear(2 * d, d)
         self.head = UserHead(vocabulary.items, d, config.head, config.hidden)
@@ -65,11 +49,7 @@ class BiLSTM(Ranker):
 
     def encode(self, histories: Histories) -> Tensor:
         """u, [B, D]."""
-        x_TD = self.dropout(self.inputs(self.items(histories.item), histories))
+        x_TD = self.event_vectors(histories)
         ends_BH = whole_rows(run(self.lstm, x_TD, histories), histories)
         u_BD: Tensor = self.user(self.dropout(ends_BH))
         return u_BD
-
-    def interact(self, encoded: Tensor, histories: Histories, items: Tensor) -> Tensor:
-        logits: Tensor = self.head(encoded, self.items(items), items)
-        return logits

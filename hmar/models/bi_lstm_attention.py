@@ -16,8 +16,6 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from hmar.data.histories import Histories
-from hmar.layers.dropout import Dropout
-from hmar.layers.event_inputs import EventInputs
 from hmar.layers.grid import Grid
 from hmar.layers.latent_spaces import CandidateAttention, Score
 from hmar.layers.recurrent import run
@@ -25,7 +23,7 @@ from hmar.layers.time_steps import TimeSteps
 from hmar.layers.user_head import UserHead
 from hmar.models.base import Vocabulary
 from hmar.models.bi_lstm import BiLSTMConfig
-from hmar.models.ranker import Ranker
+from hmar.models.user_vector import UserVector
 
 
 class BiLSTMAttentionConfig(BiLSTMConfig):
@@ -43,7 +41,7 @@ class BiLSTMAttentionConfig(BiLSTMConfig):
         return self
 
 
-class BiLSTMAttention(Ranker):
+class BiLSTMAttention(UserVector):
     """See the module."""
 
     Config = BiLSTMAttentionConfig
@@ -52,10 +50,6 @@ class BiLSTMAttention(Ranker):
     def __init__(self, config: BiLSTMAttentionConfig, vocabulary: Vocabulary) -> None:
         super().__init__(config, vocabulary)
         d = config.d
-        self.items = nn.Embedding(vocabulary.items, d)
-        nn.init.normal_(self.items.weight, std=0.1)
-        self.inputs = EventInputs(d, len(vocabulary.behaviors), behavior=config.behavior, time=config.time, std=0.1)
-        self.dropout = Dropout(config.dropout)
         self.lstm = nn.LSTM(d, d, bidirectional=True)
         self.events = nn.Linear(2 * d, d)
         self.query = nn.Linear(d, d, bias=False)
@@ -68,7 +62,7 @@ class BiLSTMAttention(Ranker):
 
     def encode(self, histories: Histories) -> tuple[Tensor, Tensor]:
         """What candidates ask: keys [B, K, D/K, L] and values [B, K, L, D/K]."""
-        x_TD = self.dropout(self.inputs(self.items(histories.item), histories))
+        x_TD = self.event_vectors(histories)
         y_TD = self.events(self.dropout(run(self.lstm, x_TD, histories)))
         return self.attention.keys(y_TD, histories)
 

@@ -18,36 +18,22 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from hmar.data.histories import Histories
-from hmar.layers.dropout import Dropout
-from hmar.layers.event_inputs import EventInputs
 from hmar.layers.grid import Grid
-from hmar.layers.user_head import HeadKind, UserHead
+from hmar.layers.user_head import UserHead
 from hmar.models.base import Vocabulary
-from hmar.models.ranker import Ranker
-from hmar.settings import Section, Widths
+from hmar.models.user_vector import UserVector, UserVectorConfig
 
 
-class CNNConfig(Section):
+class CNNConfig(UserVectorConfig):
     """The paper has no names for them."""
 
-    d: int = Field(64, ge=1)
-    """Width of items, events and users."""
     windows: int = Field(10, ge=1)
     """W: windows of one event to so many."""
     maps: int = Field(32, ge=1)
     """M, feature maps of each window."""
-    head: HeadKind = "dot"
-    """How user and candidate make a logit: their product, or a net on both."""
-    hidden: Widths = (64,)
-    """Widths of the layers of head mlp."""
-    behavior: bool = True
-    """Whether the behavior of an event is an input."""
-    time: bool = True
-    """Whether the time bucket of an event is an input."""
-    dropout: float = Field(0.1, ge=0, lt=1)
 
 
-class CNN(Ranker):
+class CNN(UserVector):
     """See the module."""
 
     Config = CNNConfig
@@ -56,10 +42,6 @@ class CNN(Ranker):
     def __init__(self, config: CNNConfig, vocabulary: Vocabulary) -> None:
         super().__init__(config, vocabulary)
         d = config.d
-        self.items = nn.Embedding(vocabulary.items, d)
-        nn.init.normal_(self.items.weight, std=0.1)
-        self.inputs = EventInputs(d, len(vocabulary.behaviors), behavior=config.behavior, time=config.time, std=0.1)
-        self.dropout = Dropout(config.dropout)
         self.filters = nn.ModuleList(nn.Conv1d(d, config.maps, window + 1) for window in range(config.windows))
         self.user = nn.Linear(config.windows * config.maps, d)
         self.head = UserHead(vocabulary.items, d, config.head, config.hidden)
@@ -70,7 +52,7 @@ class CNN(Ranker):
     def encode(self, histories: Histories) -> Tensor:
         """u, [B, D]."""
         grid = Grid.of(histories)
-        x_TD = self.dropout(self.inputs(self.items(histories.item), histories))
+        x_TD = self.event_vectors(histories)
         x_BDL = grid.spread(x_TD).transpose(1, 2)
         pooled = []
         for window, filters in enumerate(self.filters):
@@ -80,7 +62,3 @@ class CNN(Ranker):
             pooled.append(maps_BML.masked_fill(~grid.real[:, None], lowest).amax(2).relu())
         u_BD: Tensor = self.user(self.dropout(torch.cat(pooled, dim=1)))
         return u_BD
-
-    def interact(self, encoded: Tensor, histories: Histories, items: Tensor) -> Tensor:
-        logits: Tensor = self.head(encoded, self.items(items), items)
-        return logits
