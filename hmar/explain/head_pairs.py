@@ -6,10 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from hmar.data.counting import PriorCounts
-from hmar.data.impressions import pack_impressions
 from hmar.data.snapshot import Part, Snapshot
-from hmar.errors import DataError
+from hmar.explain.looks import looks
 from hmar.models.ranker import Ranker
 
 if TYPE_CHECKING:
@@ -53,28 +51,15 @@ def pair_mass(
     Raises:
         DataError: no moment of the part has a history.
     """
-    shown, prior = snapshot.impressions(split, part), PriorCounts(snapshot)
     pairs: tuple[str, ...] = ()
     mass: NDArray[np.float64] | float = 0.0
-    events, read = np.zeros(2, np.int64), 0
-    for place in np.random.default_rng(seed).permutation(len(shown)):
-        chosen = np.array([place])
-        batch = pack_impressions(snapshot, shown, chosen, max_length, model.reads).to(model.popularity.device)
-        if len(batch.histories.item) == 0:
-            continue
-        seen = prior.history_items(shown.user[chosen], shown.history_end[chosen]).to(model.popularity.device)
-        found = model.looks_at(batch.histories, seen, batch.items)[layer]
-        said_T2 = np.eye(2)[model.liked(batch.histories).cpu().numpy()]
+    events = np.zeros(2, np.int64)
+    for history, layers in looks(model, snapshot, split, part, max_length=max_length, moments=moments, seed=seed):
+        found = layers[layer]
+        said_T2 = np.eye(2)[model.liked(history).cpu().numpy()]
         pairs = found.maps
         mass = mass + np.einsum("ta,pts,sb->pab", said_T2, found.weights.double().cpu().numpy(), said_T2)
         events += said_T2.sum(0).astype(np.int64)
-        read += 1
-        if read == moments:
-            break
-    if not read:
-        raise DataError(
-            f"{snapshot.path}, split {split}: no {part} impression has a history to look at; use another part"
-        )
     with np.errstate(invalid="ignore"):
         return PairMass(pairs, mass / events[:, None], events)
 

@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from hmar.data.counting import PriorCounts
-from hmar.data.impressions import pack_impressions
 from hmar.data.snapshot import Part, Snapshot
-from hmar.errors import DataError
+from hmar.explain.looks import looks
 from hmar.layers.event_inputs import BUCKETS, time_buckets
 from hmar.models.base import Recommender
 
@@ -54,24 +52,17 @@ def mean_attention(
     that the model goes on from (:class:`hmar.layers.attention_weights.Attention`). The model is in evaluation mode.
 
     Raises:
-        DataError: the snapshot has no labelled impressions of the split or task.
+        DataError: the snapshot has no labelled impressions of the split or task, or none of the part has a history.
     """
-    shown, prior = snapshot.impressions(split, part, task), PriorCounts(snapshot)
-    device = model.popularity.device
     shape = (len(snapshot.behaviors), BUCKETS)
     sums: dict[str, NDArray[np.float64]] = {}
     names: dict[str, tuple[str, ...]] = {}
     events = np.zeros(shape, np.int64)
-    order, read = np.random.default_rng(seed).permutation(len(shown)), 0
-    for place in order:
-        chosen = np.array([place])
-        batch = pack_impressions(snapshot, shown, chosen, max_length, model.reads).to(device)
-        if len(batch.histories.item) == 0:
-            continue
-        seen = prior.history_items(shown.user[chosen], shown.history_end[chosen]).to(device)
-        cells = (batch.histories.behavior * BUCKETS + time_buckets(batch.histories)).cpu().numpy()
+    told = looks(model, snapshot, split, part, max_length=max_length, moments=moments, task=task, seed=seed)
+    for history, layers in told:
+        cells = (history.behavior * BUCKETS + time_buckets(history)).cpu().numpy()
         events += np.bincount(cells, minlength=events.size).reshape(shape)
-        for layer, found in model.looks_at(batch.histories, seen, batch.items).items():
+        for layer, found in layers.items():
             newest = found.queries == "events" and found.read == "newest"
             weights = found.weights[:, -1:] if newest else found.weights
             share = (weights.mean(1) * len(cells)).double().cpu().numpy()
@@ -79,13 +70,6 @@ def mean_attention(
             total = sums.setdefault(layer, np.zeros((len(found.maps), events.size)))
             for one, own in zip(total, share, strict=True):
                 one += np.bincount(cells, weights=own, minlength=events.size)
-        read += 1
-        if read == moments:
-            break
-    if not read:
-        raise DataError(
-            f"{snapshot.path}, split {split}: no {part} impression has a history to look at; use another part"
-        )
     with np.errstate(invalid="ignore"):
         return {
             layer: MeanAttention(names[layer], snapshot.behaviors, total.reshape(-1, *shape) / events, events)
