@@ -24,8 +24,7 @@ import numpy as np
 from pydantic import Field
 
 from benchmarks.ranker_runs import run
-from benchmarks.tables import keep, kept
-from hmar.errors import HmarError
+from benchmarks.tables import kept, run_benchmark, tell
 from pipeline.settings import RetrainSettings
 
 ENCODERS = {
@@ -69,17 +68,14 @@ class ATRankSettings(RetrainSettings):
 
 def main(arguments: list[str]) -> int:
     """The command line; returns its exit code."""
-    try:
-        s = ATRankSettings.resolve(arguments=arguments, program="python -m benchmarks.atrank")
-        result = measure(s)
-    except HmarError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+    program = "python -m benchmarks.atrank"
+    return run_benchmark(lambda: ATRankSettings.resolve(arguments=arguments, program=program), _work)
+
+
+def _work(s: ATRankSettings) -> None:
+    result = measure(s)
     results = {**kept(s.out), f"{s.part} {s.name}": result}
-    text = markdown(results)
-    keep(s.out, results, text)
-    print(text)
-    return 0
+    tell(s.out, results, markdown(results))
 
 
 def measure(s: ATRankSettings) -> dict[str, Any]:

@@ -22,8 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from pydantic import Field
 
 from benchmarks.measure import gib, machine, run
-from benchmarks.tables import keep, kept
-from hmar.errors import HmarError
+from benchmarks.tables import kept, run_benchmark, tell
 from hmar.settings import LayeredSettings
 from hmar.threads import sleep_while_waiting
 
@@ -72,16 +71,13 @@ def main(arguments: list[str]) -> int:
         sleep_while_waiting()  # as a training does
         print(json.dumps([train(given) for given in json.loads(arguments[1])]))
         return 0
-    try:
-        s = DataLoadingBenchmark.resolve(arguments=arguments, program="python -m benchmarks.data_loading")
-        result = measure(s)
-    except HmarError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    text = markdown(result)
-    keep(s.out, result, text)
-    print(text)
-    return 0
+    program = "python -m benchmarks.data_loading"
+    return run_benchmark(lambda: DataLoadingBenchmark.resolve(arguments=arguments, program=program), _work)
+
+
+def _work(s: DataLoadingBenchmark) -> None:
+    result = measure(s)
+    tell(s.out, result, markdown(result))
 
 
 # -- the parent --------------------------------------------------------------------------------------------------------

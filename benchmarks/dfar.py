@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.tables import keep, kept
+from benchmarks.tables import keep, kept, run_benchmark
 from hmar.atomic import replaced_file
 from hmar.data.batches import TrainingData
 from hmar.data.impressions import ImpressionData
@@ -70,6 +70,10 @@ ROWS: dict[str, tuple[str, dict[str, Any]]] = {
 
 def main(arguments: Sequence[str]) -> int:
     """The command line; returns its exit code."""
+    return run_benchmark(lambda: _read(arguments), _work)
+
+
+def _read(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.dfar", description="DFAR against its baselines.")
     parser.add_argument("--snapshot", type=Path, required=True)
     parser.add_argument("--split", default="leave_one_out")
@@ -82,7 +86,10 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--patience", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/dfar"))
     parser.add_argument("--tables-only", action="store_true", help="of the runs that are there")
-    given = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
+
+
+def _work(given: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     snapshot = Snapshot(given.snapshot)
     name = given.name or snapshot.manifest.dataset
@@ -103,7 +110,6 @@ def main(arguments: Sequence[str]) -> int:
     result.setdefault("logs", {})[f"{name}, {given.split}"] = summary(snapshot, given, work, rows)
     result |= {"machine": platform.machine(), "torch": torch.__version__}
     keep(given.out, result, markdown(result))
-    return 0
 
 
 def run(row: str, seed: int, snapshot: Snapshot, given: argparse.Namespace) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from pydantic import Field
 
 from benchmarks.measure import MIB, machine, run
 from benchmarks.peers import NAMES, TORCH, environment
-from benchmarks.tables import keep, kept
+from benchmarks.tables import keep, kept, run_benchmark
 from benchmarks.train_step import QUIET, Contender
 from hmar.errors import HmarError
 from hmar.settings import LayeredSettings
@@ -82,17 +82,16 @@ def main(arguments: list[str]) -> int:
     if arguments[:1] == ["stage"]:
         print(json.dumps(stage_parts(json.loads(arguments[1]))))
         return 0
-    try:
-        s = EvaluateBenchmark.resolve(arguments=arguments, program="python -m benchmarks.evaluate")
-        for part in s.parts:
-            for threads in s.threads:
-                result = ranking(s, threads) if part == "ranking" else stage(s, threads)
-                print(TABLES[part](result))
-                write(s.out, part, result)
-    except HmarError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+    program = "python -m benchmarks.evaluate"
+    return run_benchmark(lambda: EvaluateBenchmark.resolve(arguments=arguments, program=program), _work)
+
+
+def _work(s: EvaluateBenchmark) -> None:
+    for part in s.parts:
+        for threads in s.threads:
+            result = ranking(s, threads) if part == "ranking" else stage(s, threads)
+            print(TABLES[part](result))
+            write(s.out, part, result)
 
 
 def ranking(s: EvaluateBenchmark, threads: int) -> dict[str, Any]:

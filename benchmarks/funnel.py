@@ -22,8 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from benchmarks.tables import keep
-from hmar.errors import HmarError
+from benchmarks.tables import run_benchmark, tell
 from hmar.settings import LayeredSettings
 
 SPLIT = "leave_one_out"
@@ -54,16 +53,15 @@ class FunnelSettings(LayeredSettings):
 
 def main(arguments: list[str]) -> int:
     """The command line; returns its exit code."""
-    try:
-        s = FunnelSettings.resolve(arguments=arguments, use_environment=False, program="python -m benchmarks.funnel")
-        result = measure(s)
-    except HmarError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    text = markdown(result)
-    keep(s.out, result, text)
-    print(text)
-    return 0
+    program = "python -m benchmarks.funnel"
+    return run_benchmark(
+        lambda: FunnelSettings.resolve(arguments=arguments, use_environment=False, program=program), _work
+    )
+
+
+def _work(s: FunnelSettings) -> None:
+    result = measure(s)
+    tell(s.out, result, markdown(result))
 
 
 def measure(s: FunnelSettings) -> dict[str, Any]:

@@ -27,8 +27,7 @@ from benchmarks import leak_table
 from benchmarks.leak_prices import Outcomes, means, prices
 from benchmarks.leak_variants import LAST_EPOCH, MODEL, Variant, chosen
 from benchmarks.published import in_file_order
-from benchmarks.tables import keep
-from hmar.errors import HmarError
+from benchmarks.tables import keep, run_benchmark
 from pipeline.results import Built, Published
 from pipeline.settings import RetrainSettings
 
@@ -80,18 +79,18 @@ class Task:
 def main(arguments: list[str]) -> int:
     """The command line; returns its exit code."""
     given = ["--protocol", "published", "--models", MODEL, *arguments]
-    try:
-        s = LeaksSettings.resolve(arguments=given, program="python -m benchmarks.hmar_leaks")
-        result = measure(s)
-        text = leak_table.markdown(result)
-        keep(s.out, result, text)
-        files = leak_table.beside(s.out, result)
-        _log(s, result, [*files, s.out.with_suffix(".md"), s.out.with_suffix(".json")])
-    except HmarError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+    return run_benchmark(
+        lambda: LeaksSettings.resolve(arguments=given, program="python -m benchmarks.hmar_leaks"), _work
+    )
+
+
+def _work(s: LeaksSettings) -> None:
+    result = measure(s)
+    text = leak_table.markdown(result)
+    keep(s.out, result, text)
+    files = leak_table.beside(s.out, result)
+    _log(s, result, [*files, s.out.with_suffix(".md"), s.out.with_suffix(".json")])
     print(text)
-    return 0
 
 
 def measure(s: LeaksSettings) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import Field
 
 from benchmarks.measure import Cost, best, gib, machine, run
-from benchmarks.tables import keep, kept
+from benchmarks.tables import keep, kept, run_benchmark
 from hmar.errors import HmarError
 from hmar.settings import LayeredSettings
 
@@ -54,15 +54,14 @@ class IngestBenchmark(LayeredSettings):
 
 def main(arguments: list[str]) -> int:
     """The command line; returns its exit code."""
-    try:
-        s = IngestBenchmark.resolve(arguments=arguments, program="python -m benchmarks.ingest")
-        result = measure(s)
-    except HmarError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+    program = "python -m benchmarks.ingest"
+    return run_benchmark(lambda: IngestBenchmark.resolve(arguments=arguments, program=program), _work)
+
+
+def _work(s: IngestBenchmark) -> None:
+    result = measure(s)
     print(table(result))
     write(s.out, result)
-    return 0
 
 
 def measure(s: IngestBenchmark) -> dict[str, Any]:

@@ -20,8 +20,8 @@ from pydantic import Field
 
 from benchmarks.measure import GIB, machine
 from benchmarks.steps import SPLIT, input_lengths, write_training_snapshot
-from benchmarks.tables import keep
-from hmar.errors import HmarError, SettingsError
+from benchmarks.tables import run_benchmark, tell
+from hmar.errors import SettingsError
 from hmar.settings import LayeredSettings
 from hmar.threads import sleep_while_waiting
 
@@ -66,19 +66,17 @@ class CudaBenchmark(LayeredSettings):
 def main(arguments: list[str]) -> int:
     """The command line; returns its exit code."""
     sleep_while_waiting()
-    try:
-        s = CudaBenchmark.resolve(arguments=arguments, program="python -m benchmarks.on_gpu")
-        if s.quick:
-            tiny = {"items": 500, "users": 8, "length": 20, "widths": [8], "steps": 2, "repeats": 2}
-            s = s.model_copy(update=tiny)
-        result = measure(s)
-    except HmarError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    text = table(result)
-    print(text)
-    keep(s.out, result, text)
-    return 0
+    return run_benchmark(
+        lambda: CudaBenchmark.resolve(arguments=arguments, program="python -m benchmarks.on_gpu"), _work
+    )
+
+
+def _work(s: CudaBenchmark) -> None:
+    if s.quick:
+        tiny = {"items": 500, "users": 8, "length": 20, "widths": [8], "steps": 2, "repeats": 2}
+        s = s.model_copy(update=tiny)
+    result = measure(s)
+    tell(s.out, result, table(result))
 
 
 def measure(s: CudaBenchmark) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pydantic import Field
 
+from benchmarks.tables import run_benchmark
 from hmar.errors import HmarError
 from hmar.settings import LayeredSettings
 
@@ -65,14 +66,14 @@ def environment(work: Path, peer: str, torch: str = TORCH) -> Path:
 
 def main(arguments: list[str]) -> int:
     """The command line; returns its exit code."""
-    try:
-        s = PeersSettings.resolve(arguments=arguments, program="python -m benchmarks.peers")
-        for peer in s.peers:
-            print(environment(s.work, peer, s.torch))
-    except HmarError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+    return run_benchmark(
+        lambda: PeersSettings.resolve(arguments=arguments, program="python -m benchmarks.peers"), _work
+    )
+
+
+def _work(s: PeersSettings) -> None:
+    for peer in s.peers:
+        print(environment(s.work, peer, s.torch))
 
 
 if __name__ == "__main__":

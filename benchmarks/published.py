@@ -22,8 +22,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from benchmarks.tables import keep
-from hmar.errors import DataError, HmarError
+from benchmarks.tables import run_benchmark, tell
+from hmar.errors import DataError
 from pipeline.settings import RetrainSettings
 
 REFERENCE = {
@@ -60,16 +60,13 @@ class PublishedSettings(RetrainSettings):
 def main(arguments: list[str]) -> int:
     """The command line; returns its exit code."""
     given = ["--dataset", "movielens", "--protocol", "published", "--models", "hmar", *arguments]
-    try:
-        s = PublishedSettings.resolve(arguments=given, program="python -m benchmarks.published")
-        result = measure(s)
-    except HmarError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    text = markdown(result)
-    keep(s.out, result, text)
-    print(text)
-    return 0
+    program = "python -m benchmarks.published"
+    return run_benchmark(lambda: PublishedSettings.resolve(arguments=given, program=program), _work)
+
+
+def _work(s: PublishedSettings) -> None:
+    result = measure(s)
+    tell(s.out, result, markdown(result))
 
 
 def measure(s: PublishedSettings) -> dict[str, Any]:

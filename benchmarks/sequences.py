@@ -20,7 +20,7 @@ from benchmarks.contenders import LENGTH, SPLIT, USERS
 from benchmarks.measure import Cost, gib, machine, run
 from benchmarks.peers import TORCH, environment
 from benchmarks.snapshot import NAME, events, run_snapshot
-from benchmarks.tables import keep, kept
+from benchmarks.tables import keep, kept, run_benchmark
 from hmar.data.snapshot import Snapshot
 from hmar.errors import HmarError
 from hmar.settings import LayeredSettings
@@ -70,15 +70,14 @@ def main(arguments: list[str]) -> int:
     if arguments[:1] == ["training-events"]:
         print(write_training_events(Path(arguments[1]), Path(arguments[2])))
         return 0
-    try:
-        s = SequencesBenchmark.resolve(arguments=arguments, program="python -m benchmarks.sequences")
-        result = measure(s)
-    except HmarError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+    program = "python -m benchmarks.sequences"
+    return run_benchmark(lambda: SequencesBenchmark.resolve(arguments=arguments, program=program), _work)
+
+
+def _work(s: SequencesBenchmark) -> None:
+    result = measure(s)
     print(table(result))
     write(s.out, result)
-    return 0
 
 
 def measure(s: SequencesBenchmark) -> dict[str, Any]:

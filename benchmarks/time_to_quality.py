@@ -32,7 +32,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from benchmarks.measure import machine
 from benchmarks.measure import run as run_process
 from benchmarks.peers import NAMES, environment
-from benchmarks.tables import keep
+from benchmarks.tables import run_benchmark, tell
 from hmar.data.snapshot import Snapshot
 from hmar.errors import HmarError
 from hmar.settings import LayeredSettings, nearest
@@ -176,19 +176,17 @@ class Run:
 
 def main(arguments: list[str]) -> int:
     """The command line; returns its exit code."""
+    program = "python -m benchmarks.time_to_quality"
+    return run_benchmark(lambda: TimeToQuality.resolve(arguments=arguments, program=program), _work)
+
+
+def _work(s: TimeToQuality) -> None:
     try:
-        s = TimeToQuality.resolve(arguments=arguments, program="python -m benchmarks.time_to_quality")
         result = measure(s)
     except NotDone as error:
         print(error)
-        return 0
-    except HmarError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    text = markdown(result)
-    keep(s.out, result, text)
-    print(text)
-    return 0
+        return
+    tell(s.out, result, markdown(result))
 
 
 def measure(s: TimeToQuality) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from pydantic import Field
 from benchmarks.measure import MIB, machine
 from benchmarks.peers import NAMES, TORCH, environment
 from benchmarks.steps import Lengths, input_lengths, training_data, write_histories, write_training_snapshot
-from benchmarks.tables import keep, kept
+from benchmarks.tables import keep, kept, run_benchmark
 from hmar.errors import HmarError
 from hmar.settings import LayeredSettings
 
@@ -158,17 +158,16 @@ class TrainStepBenchmark(LayeredSettings):
 
 def main(arguments: list[str]) -> int:
     """The command line; returns its exit code."""
-    try:
-        s = TrainStepBenchmark.resolve(arguments=arguments, program="python -m benchmarks.train_step")
-        for name in s.parts:
-            for threads in s.threads:
-                result = measure(s, name, threads)
-                print(table(result))
-                write(s.out, result)
-    except HmarError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+    program = "python -m benchmarks.train_step"
+    return run_benchmark(lambda: TrainStepBenchmark.resolve(arguments=arguments, program=program), _work)
+
+
+def _work(s: TrainStepBenchmark) -> None:
+    for name in s.parts:
+        for threads in s.threads:
+            result = measure(s, name, threads)
+            print(table(result))
+            write(s.out, result)
 
 
 def measure(s: TrainStepBenchmark, name: PartName, threads: int) -> dict[str, Any]:
