@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import numpy as np
@@ -48,6 +49,21 @@ def pack_rows(
     )
 
 
+def rows_of(histories: Histories) -> list[list[tuple[int, int, int]]]:
+    """The (item, behavior, microseconds) of every row's events."""
+    events = list(zip(histories.item.tolist(), histories.behavior.tolist(), histories.time.tolist(), strict=True))
+    return [events[start:stop] for start, stop in pairwise(histories.offsets.tolist())]
+
+
+def hours_apart(histories: Histories) -> Histories:
+    """In float64, with a row's events 0, 1, 16, 81, ... hours after its first, and asked 9^4 hours after it: events of
+    seconds, asked years later, would all be in one time bucket."""
+    hour = 3_600_000_000
+    assert int(histories.lengths.max()) <= 9
+    time = torch.cat([torch.arange(int(length)) ** 4 * hour for length in histories.lengths])
+    return replace(in_double(histories), time=time, now=torch.full((len(histories),), 9**4 * hour))
+
+
 def counts_of_rows(rows: Sequence[Sequence[Event]], behaviors: int) -> CandidateCounts:
     """The history items of whole rows with their counts and the last event of each."""
     cells: dict[tuple[int, int], list[int]] = {}
@@ -76,6 +92,18 @@ def ask(
     code = snapshot.target_behavior if asked is None else np.asarray(asked, np.int64)
     histories = histories_before(snapshot, user, end, np.full(len(user), 2**60), code, max_length, model.reads)
     return histories, PriorCounts(snapshot).history_items(user, end)
+
+
+def rows_read(model: Recommender, snapshot: Snapshot, user: int, length: int) -> list[int]:
+    """The snapshot's rows of the user's last events, at most ``length`` and at least one; of the target behavior where
+    ``model`` does not read all."""
+    rows = [
+        row
+        for row in range(snapshot.offsets[user], snapshot.offsets[user + 1])
+        if model.reads is None or snapshot.behavior[row] == snapshot.target_behavior
+    ][-length:]
+    assert rows
+    return rows
 
 
 def build(name: str, config: Mapping[str, Any], snapshot: Snapshot, seed: int = 0) -> Recommender:

@@ -16,29 +16,28 @@ from hmar.evaluate.impressions import judge_impressions
 from hmar.losses import loss_function, total_loss
 from hmar.models.atrank import ATRank
 from hmar.models.ranker import Ranker
-from tests.support.models import ask, build, in_double, stirred
+from tests.support.model_oracle import (
+    Array,
+    Event,
+    bucket,
+    feed_forward,
+    linear,
+    net_of_pair,
+    norm,
+    product,
+    relu,
+    weighted,
+    weights,
+)
+from tests.support.models import ask, build, hours_apart, rows_of, stirred
 from tests.support.planted import time_gaps
 
-Array = np.ndarray
 BEHAVIORS = ("view", "cart", "buy")
-
-
-def relu(x: Array) -> Array:
-    return np.maximum(x, 0)
-
-
-def softmax(x: Array) -> Array:
-    return np.exp(x - x.max()) / np.exp(x - x.max()).sum()
-
-
-def bucket(waited: int) -> int:
-    days = waited / 86_400_000_000
-    return sum(days + 1 >= g for g in (2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096))
 
 
 class Oracle:
     def __init__(self, model: ATRank) -> None:
-        self.w = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+        self.w = weights(model)
         self.config = model.config
         grouped = {name: place for place, group in enumerate(self.config.groups) for name in group}
         rest = [name for name in BEHAVIORS if name not in grouped]
@@ -46,13 +45,6 @@ class Oracle:
                       for code, name in enumerate(BEHAVIORS)}  # fmt: skip
         if not self.config.behavior:
             self.group = dict.fromkeys(BEHAVIORS, 0)
-
-    def layer(self, name: str, x: Array) -> Array:
-        return self.w[f"{name}.weight"] @ x + self.w.get(f"{name}.bias", 0.0)
-
-    def norm(self, name: str, x: Array) -> Array:
-        standard = (x - x.mean()) / np.sqrt(x.var() + 1e-5)
-        return standard * self.w[f"{name}.weight"] + self.w[f"{name}.bias"]
 
     def parts(self, x: Array) -> Array:
         return x.reshape(self.config.spaces, -1)
@@ -77,46 +69,42 @@ class Oracle:
 
     def block(self, number: int, us: list[Array]) -> list[Array]:
         name, spaces = f"blocks.{number}", self.config.spaces
-        projected = [relu(self.layer(f"{name}.projection", u)) for u in us]
+        projected = [relu(linear(self.w, f"{name}.projection", u)) for u in us]
         if self.config.score == "dot":
             queries, keys, values = zip(*([self.parts(x) for x in np.split(p, 3)] for p in projected), strict=True)
         else:
             queries = keys = [self.parts(s) for s in projected]
-            values = [self.parts(relu(self.layer(f"{name}.values", s))) for s in projected]
+            values = [self.parts(relu(linear(self.w, f"{name}.values", s))) for s in projected]
         ys = []
         for t, u in enumerate(us):
             c = []
             for k in range(spaces):
                 scores = [self.compared(name, k, queries[t][k], key[k]) for key in keys]
-                c.append(sum(a * v[k] for a, v in zip(softmax(np.array(scores)), values, strict=True)))
-            x = self.norm(f"{name}.attention_norm", u + np.concatenate(c))
-            ff = self.layer(f"{name}.outer", relu(self.layer(f"{name}.inner", x)))
-            ys.append(self.norm(f"{name}.feed_forward_norm", x + ff))
+                c.append(weighted(scores, [v[k] for v in values]))
+            x = norm(self.w, f"{name}.attention_norm", u + np.concatenate(c))
+            ff = feed_forward(self.w, f"{name}.inner", f"{name}.outer", x)
+            ys.append(norm(self.w, f"{name}.feed_forward_norm", x + ff))
         return ys
 
-    def logit(self, events: list[tuple[int, int, int]], now: int, asked: int, candidate: int) -> float:
+    def logit(self, events: list[Event], now: int, asked: int, candidate: int) -> float:
         """Of one candidate after (item, behavior, microseconds) events."""
         w = self.w
         ys = [self.event(item, behavior, now - time) for item, behavior, time in events]
         for number in range(self.config.blocks):
             ys = self.block(number, ys)
         e = w["items.weight"][candidate]
-        h = self.parts(relu(w["query.weight"] @ e + w["task.weight"][asked]))
-        keys = [self.parts(relu(self.layer("attention.key", y))) for y in ys]
-        values = [self.parts(self.layer("attention.value", y)) for y in ys]
+        h = self.parts(relu(product(w, "query", e) + w["task.weight"][asked]))
+        keys = [self.parts(relu(linear(w, "attention.key", y))) for y in ys]
+        values = [self.parts(linear(w, "attention.value", y)) for y in ys]
         u = []
         for k in range(self.config.spaces):
             scores = [self.compared("attention", k, h[k], key[k], of_key=True) for key in keys]
-            u.append(sum(a * v[k] for a, v in zip(softmax(np.array(scores)), values, strict=True)))
+            u.append(weighted(scores, [v[k] for v in values]))
         user = np.concatenate(u)
         bias = w["head.bias.weight"][candidate * len(BEHAVIORS) + asked, 0]
         if self.config.head == "dot":
             return float(user @ e + bias)
-        x = np.concatenate([user, e, user * e])
-        for number in range(0, 2 * len(self.config.hidden), 2):
-            x = self.layer(f"head.net.{number}", x)
-            x = np.where(x >= 0, x, w[f"head.net.{number + 1}.weight"] * x)
-        return float(w[f"head.net.{2 * len(self.config.hidden)}.weight"][0] @ x + bias)
+        return net_of_pair(w, "head.net", len(self.config.hidden), user, e) + float(bias)
 
 
 @pytest.mark.parametrize(
@@ -135,16 +123,11 @@ def test_logits(config: dict[str, Any], shop: Snapshot) -> None:
     model = stirred(build("atrank", {"d": 12, "spaces": 3, **config}, shop)).double()
     assert isinstance(model, ATRank)
     histories, seen = ask(model, shop, range(12), max_length=7, asked=[row % 3 for row in range(12)])
-    # Events of seconds, asked years later, would all be in one bucket.
-    hour = 3_600_000_000
-    time = torch.cat([torch.arange(int(length)) ** 4 * hour for length in histories.lengths])
-    histories = replace(in_double(histories), time=time, now=torch.full((12,), 9**4 * hour))
+    histories = hours_apart(histories)
     with torch.no_grad():
         scores = model.score_all(histories, seen)
     oracle = Oracle(model)
-    for row in range(12):
-        tokens = range(int(histories.offsets[row]), int(histories.offsets[row + 1]))
-        events = [(int(histories.item[t]), int(histories.behavior[t]), int(histories.time[t])) for t in tokens]
+    for row, events in enumerate(rows_of(histories)):
         asked = int(histories.asked[row])
         expected = [oracle.logit(events, int(histories.now[row]), asked, j) for j in range(shop.n_items)]
         np.testing.assert_allclose(scores[row].numpy(), expected, rtol=1e-9, atol=1e-11)

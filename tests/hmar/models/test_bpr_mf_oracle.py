@@ -10,9 +10,8 @@ from hmar.data.batches import TrainingData
 from hmar.data.snapshot import Snapshot
 from hmar.losses import loss_function, total_loss
 from hmar.models.bpr_mf import BPRMF
-from tests.support.models import ask, build, in_double
-
-Array = np.ndarray
+from tests.support.model_oracle import Array, weights
+from tests.support.models import ask, build, in_double, rows_read
 
 CONFIGS: list[dict[str, Any]] = [{}, {"bias": False}, {"behaviors": "target"}, {"regularization": 0.3}]
 
@@ -27,14 +26,14 @@ def model(request: pytest.FixtureRequest, shop: Snapshot) -> BPRMF:
     return made.eval()
 
 
-def weights(model: BPRMF) -> tuple[Array, Array, Array]:
+def factors(model: BPRMF) -> tuple[Array, Array, Array]:
     """Factors of users and items, biases."""
-    w = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+    w = weights(model)
     return w["users.weight"], w["items.weight"], w.get("bias", np.zeros(len(w["items.weight"])))
 
 
 def test_scores_of_a_history(model: BPRMF, shop: Snapshot) -> None:
-    _, items, bias = weights(model)
+    _, items, bias = factors(model)
     users = [0, 3, 8, 11]
     histories, seen = (in_double(part) for part in ask(model, shop, users, max_length=10))
     with torch.no_grad():
@@ -42,12 +41,7 @@ def test_scores_of_a_history(model: BPRMF, shop: Snapshot) -> None:
     center = items.mean(0)
     spread = np.cov(items.T, bias=True)
     for place, user in enumerate(users):
-        rows = [
-            row
-            for row in range(shop.offsets[user], shop.offsets[user + 1])
-            if model.reads is None or shop.behavior[row] == shop.target_behavior
-        ][-10:]
-        assert rows
+        rows = rows_read(model, shop, user, 10)
         delta = sum(items[shop.item[row]] for row in rows) / len(rows) - center
         squared = delta @ delta
         p = 2 * delta / (2 * delta @ spread @ delta / squared + squared + 8 * model.config.regularization)
@@ -79,7 +73,7 @@ def test_the_fold_in_is_the_best_step_along_its_line(shop: Snapshot) -> None:
 
 def test_training_is_on_the_factors_of_users(model: BPRMF, shop: Snapshot) -> None:
     """The loss of one batch: BPR-Opt of its triples with their regularizer."""
-    users, items, bias = weights(model)
+    users, items, bias = factors(model)
     data = TrainingData(shop, "leave_one_out", max_length=9, batch_size=100, negatives=2, behaviors=model.reads)
     (batch,) = data.batches(0)
     value = total_loss(model, loss_function("bpr"), in_double(batch)).item()

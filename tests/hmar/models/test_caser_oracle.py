@@ -8,16 +8,11 @@ import torch
 
 from hmar.data.snapshot import Snapshot
 from hmar.models.caser import Caser
-from tests.support.models import ask, build, in_double, stirred
-
-Array = np.ndarray
-
-
-def relu(x: Array) -> Array:
-    return np.maximum(x, 0)
+from tests.support.model_oracle import Array, Weights, relu, weights
+from tests.support.models import ask, build, in_double, rows_read, stirred
 
 
-def state(model: Caser, w: dict[str, Array], items: list[int]) -> Array:
+def state(model: Caser, w: Weights, items: list[int]) -> Array:
     """After these items: z, and the mean of their vectors where it is an input."""
     config = model.config
     vectors = [w["items.weight"][item] for item in items]
@@ -41,19 +36,14 @@ def state(model: Caser, w: dict[str, Array], items: list[int]) -> Array:
 def test_states_and_scores(shop: Snapshot, config: dict[str, Any]) -> None:
     model = stirred(build("caser", {"d": 5, "window": 3, "horizontal": 4, "vertical": 2, **config}, shop)).double()
     assert isinstance(model, Caser)
-    w = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+    w = weights(model)
     users = [0, 3, 8, 11]
     histories, seen = (in_double(part) for part in ask(model, shop, users, max_length=10))
     with torch.no_grad():
         encoded = model.encode(histories).numpy()
         scores = model.score_all(histories, seen).numpy()
     for place, user in enumerate(users):
-        rows = [
-            row
-            for row in range(shop.offsets[user], shop.offsets[user + 1])
-            if model.reads is None or shop.behavior[row] == shop.target_behavior
-        ][-10:]
-        assert rows
+        rows = rows_read(model, shop, user, 10)
         items = [int(shop.item[row]) for row in rows]
         for t in range(len(items)):
             expected = state(model, w, items[: t + 1])

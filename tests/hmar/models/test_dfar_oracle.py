@@ -11,11 +11,20 @@ from hmar.data.impressions import ImpressionData
 from hmar.data.snapshot import Snapshot
 from hmar.losses import loss_function
 from hmar.models.dfar import DFAR
-from tests.support.models import ask, build, in_double
-
-Array = np.ndarray
-Event = tuple[int, int, int]
-"""(item, behavior, microseconds)."""
+from tests.support.model_oracle import (
+    Array,
+    Event,
+    event_vectors,
+    feed_forward,
+    linear,
+    net,
+    norm,
+    prelu,
+    product,
+    target_attention,
+    weights,
+)
+from tests.support.models import ask, build, hours_apart, in_double, rows_of
 
 CONFIGS: list[dict[str, Any]] = [
     {},
@@ -30,10 +39,6 @@ CONFIGS: list[dict[str, Any]] = [
 ]
 
 
-def prelu(x: Array, slope: Array) -> Array:
-    return np.where(x >= 0, x, slope * x)
-
-
 def log_sigmoid(x: float) -> float:
     return float(-np.logaddexp(0, -x))
 
@@ -42,33 +47,21 @@ class Oracle:
     """One user at a time."""
 
     def __init__(self, model: DFAR) -> None:
-        self.w = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+        self.w = weights(model)
         self.config, self.said = model.config, model.said.tolist()
 
     def states(self, events: list[Event], now: int) -> tuple[list[Array], list[int]]:
         """S and y."""
         w, y = self.w, [int(self.said[behavior] >= 0) for _, behavior, _ in events]
-        x = []
-        for place, (item, behavior, time) in enumerate(events):
-            s = w["items.weight"][item] + w["positions.table.weight"][place] + w["labels.weight"][y[place]]
-            if self.config.behavior:
-                s = s + w["inputs.behavior.weight"][behavior]
-            if self.config.time:
-                days = (now - time) / 86_400_000_000
-                s = s + w["inputs.time.weight"][sum(days + 1 >= 2**power for power in range(1, 13))]
-            x.append(s)
+        x = [
+            x + w["positions.table.weight"][place] + w["labels.weight"][y[place]]
+            for place, x in enumerate(event_vectors(w, self.config, events, now))
+        ]
         return self.block("block", x, y, self.config.mask), y
 
-    def norm(self, name: str, x: Array) -> Array:
-        scaled = (x - x.mean()) / np.sqrt(x.var() + 1e-5)
-        return self.w[f"{name}.weight"] * scaled + self.w[f"{name}.bias"]
-
-    def linear(self, name: str, x: Array) -> Array:
-        return self.w[f"{name}.weight"] @ x + self.w.get(f"{name}.bias", 0.0)
-
     def block(self, name: str, x: list[Array], y: list[int], mask: str) -> list[Array]:
-        d, heads = self.config.d, self.config.heads
-        qkv = [self.linear(f"{name}.attention.qkv", self.norm(f"{name}.attention_norm", each)) for each in x]
+        w, d, heads = self.w, self.config.d, self.config.heads
+        qkv = [linear(w, f"{name}.attention.qkv", norm(w, f"{name}.attention_norm", each)) for each in x]
         q, k, v = ([each[part * d : (part + 1) * d].reshape(heads, -1) for each in qkv] for part in range(3))
         out = []
         for t in range(len(x)):
@@ -90,9 +83,9 @@ class Oracle:
                     total = sum(odd for odd, _ in odds)
                     parts = [odd * kept / total * v[s][h2] for s, (odd, kept) in enumerate(odds) if total]
                     found.append(sum(parts, np.zeros(d // heads)))
-            a = x[t] + self.linear(f"{name}.attention.out", np.concatenate(found))
-            inner = self.linear(f"{name}.feed_forward.inner", self.norm(f"{name}.feed_forward_norm", a))
-            out.append(a + self.linear(f"{name}.feed_forward.outer", np.maximum(inner, 0)))
+            a = x[t] + linear(w, f"{name}.attention.out", np.concatenate(found))
+            normed = norm(w, f"{name}.feed_forward_norm", a)
+            out.append(a + feed_forward(w, f"{name}.feed_forward.inner", f"{name}.feed_forward.outer", normed))
         return out
 
     def side(self, label: int, states: list[Array], y: list[int], candidate: int) -> tuple[Array, Array, Array]:
@@ -101,29 +94,15 @@ class Oracle:
         own = [state for state, said in zip(states, y, strict=True) if said == label]
         own = self.block(f"{name}.block", own, [0] * len(own), "none")
         asked = w["items.weight"][candidate] + w["labels.weight"][label]
-        scores = []
-        for key in own:
-            x = self.linear(f"{name}.attention.key", key) + self.linear(f"{name}.attention.query", asked)
-            x = x + self.linear(f"{name}.attention.product", key * asked)
-            x = prelu(x, w[f"{name}.attention.slopes.0.weight"])
-            for layer in range(len(self.config.attention) - 1):
-                x = self.linear(f"{name}.attention.inner.{layer}", x)
-                x = prelu(x, w[f"{name}.attention.slopes.{layer + 1}.weight"])
-            scores.append(float(self.linear(f"{name}.attention.outer", x)[0]) / np.sqrt(self.config.d))
-        odds = [np.exp(score) for score in scores]
-        nothing = np.zeros(self.config.d)
-        found = sum((odd / sum(odds) * key for odd, key in zip(odds, own, strict=True)), nothing)
-        return sum(own, nothing) / len(y), found, asked
+        found = target_attention(w, f"{name}.attention", len(self.config.attention), asked, own)
+        return sum(own, np.zeros(self.config.d)) / len(y), found, asked
 
     def logit(self, label: int, states: list[Array], y: list[int], candidate: int) -> float:
-        name = "positive" if label else "negative"
+        w, name = self.w, "positive" if label else "negative"
         mean, found, asked = self.side(label, states, y, candidate)
-        x = self.linear(f"{name}.means", np.concatenate([np.mean(states, axis=0), mean]))
-        x = x + self.linear(f"{name}.found", found) + self.linear(f"{name}.asked", asked)
-        x = prelu(x, self.w[f"{name}.net.0.weight"])
-        for layer in range(len(self.config.hidden) - 1):
-            x = prelu(self.linear(f"{name}.net.1.{2 * layer}", x), self.w[f"{name}.net.1.{2 * layer + 1}.weight"])
-        return float(self.linear(f"{name}.net.1.{2 * len(self.config.hidden) - 2}", x)[0])
+        x = linear(w, f"{name}.means", np.concatenate([np.mean(states, axis=0), mean]))
+        x = x + product(w, f"{name}.found", found) + product(w, f"{name}.asked", asked)
+        return net(w, f"{name}.net.1", len(self.config.hidden) - 1, prelu(x, w[f"{name}.net.0.weight"]))
 
     def loss(self, events: list[Event], now: int, candidate: int, label: float) -> float:
         """Of one candidate."""
@@ -152,16 +131,11 @@ def made(config: dict[str, Any], snapshot: Snapshot) -> DFAR:
 def test_logits(config: dict[str, Any], shop: Snapshot) -> None:
     model = made(config, shop)
     histories, seen = ask(model, shop, range(8), max_length=7)
-    # Events of seconds, asked years later, would all be in one bucket.
-    hour = 3_600_000_000
-    time = torch.cat([torch.arange(int(length)) ** 4 * hour for length in histories.lengths])
-    histories = replace(in_double(histories), time=time, now=torch.full((8,), 9**4 * hour))
+    histories = hours_apart(histories)
     with torch.no_grad():
         scores = model.score_all(histories, seen)
     oracle = Oracle(model)
-    for row in range(8):
-        tokens = range(int(histories.offsets[row]), int(histories.offsets[row + 1]))
-        events = [(int(histories.item[t]), int(histories.behavior[t]), int(histories.time[t])) for t in tokens]
+    for row, events in enumerate(rows_of(histories)):
         states, y = oracle.states(events, int(histories.now[row]))
         expected = [oracle.logit(1, states, y, j) for j in range(shop.n_items)]
         np.testing.assert_allclose(scores[row].numpy(), expected, rtol=1e-9, atol=1e-11)
@@ -175,9 +149,7 @@ def test_training_loss(config: dict[str, Any], shop: Snapshot) -> None:
     batch = in_double(next(data.batches(0)))
     oracle, histories = Oracle(model), batch.histories
     losses = []
-    for row in range(len(histories)):
-        tokens = range(int(histories.offsets[row]), int(histories.offsets[row + 1]))
-        events = [(int(histories.item[t]), int(histories.behavior[t]), int(histories.time[t])) for t in tokens]
+    for row, events in enumerate(rows_of(histories)):
         for column in batch.real[row].nonzero()[:, 0].tolist():
             candidate, label = int(batch.items[row, column]), float(batch.labels[row, column])
             losses.append(oracle.loss(events, int(histories.now[row]), candidate, label))

@@ -1,7 +1,6 @@
 """DFN against its equations (docstring of hmar.models.dfn), in float64 loops over one user and one candidate: here a
 candidate is an element of the transformers, and the history is encoded anew for each."""
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,21 +11,20 @@ from hmar.data.impressions import ImpressionData
 from hmar.data.snapshot import Snapshot
 from hmar.losses import loss_function, total_loss
 from hmar.models.dfn import DFN
-from tests.support.models import ask, build, in_double, pack_rows, stirred
-
-Array = np.ndarray
-Weights = dict[str, Array]
-HOUR = 3_600_000_000
-
-
-def bucket(waited: int) -> int:
-    days = waited / 86_400_000_000
-    return sum(days + 1 >= g for g in (2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096))
-
-
-def softmax(scores: list[float]) -> Array:
-    odds = np.exp(np.array(scores) - max(scores))
-    return odds / odds.sum()
+from tests.support.model_oracle import (
+    Array,
+    Event,
+    Weights,
+    bucket,
+    event_vectors,
+    feed_forward,
+    linear,
+    relu,
+    target_attention,
+    weighted,
+    weights,
+)
+from tests.support.models import ask, build, hours_apart, in_double, pack_rows, rows_of, stirred
 
 
 def transformer(w: Weights, name: str, heads: int, elements: list[Array]) -> Array:
@@ -39,41 +37,19 @@ def transformer(w: Weights, name: str, heads: int, elements: list[Array]) -> Arr
         for head in range(heads):
             rows = [slice(part * width + head * each, part * width + (head + 1) * each) for part in range(3)]
             q, k, v = (w[f"{name}.qkv.weight"][part] for part in rows)
-            weights = softmax([float((q @ z) @ (k @ other)) / np.sqrt(each) for other in elements])
-            seen.append(sum(weight * (v @ other) for weight, other in zip(weights, elements, strict=True)))
-        inner = np.maximum(w[f"{name}.inner.weight"] @ np.concatenate(seen) + w[f"{name}.inner.bias"], 0)
-        pooled += w[f"{name}.outer.weight"] @ inner + w[f"{name}.outer.bias"]
+            scores = [float((q @ z) @ (k @ other)) / np.sqrt(each) for other in elements]
+            seen.append(weighted(scores, [v @ other for other in elements]))
+        pooled += feed_forward(w, f"{name}.inner", f"{name}.outer", np.concatenate(seen))
     return pooled / len(elements)
 
 
-def attended(w: Weights, name: str, layers: int, f: Array, events: list[Array]) -> Array:
-    """What question f picks of events; zero where there are none."""
-    if not events:
-        return np.zeros_like(f)
-    scores = []
-    for x in events:
-        y = w[f"{name}.key.weight"] @ x + w[f"{name}.query.weight"] @ f + w[f"{name}.product.weight"] @ (x * f)
-        y = y + w[f"{name}.key.bias"]
-        for layer in range(layers):
-            if layer:
-                y = w[f"{name}.inner.{layer - 1}.weight"] @ y + w[f"{name}.inner.{layer - 1}.bias"]
-            y = np.where(y >= 0, y, w[f"{name}.slopes.{layer}.weight"] * y)
-        scores.append(float(w[f"{name}.outer.weight"][0] @ y) / np.sqrt(len(f)))
-    return np.asarray(sum(weight * x for weight, x in zip(softmax(scores), events, strict=True)))
-
-
-def oracle(model: DFN, said: list[int], events: list[tuple[int, int, int]], now: int, candidate: int) -> float:
+def oracle(model: DFN, said: list[int], events: list[Event], now: int, candidate: int) -> float:
     """The logit of one candidate after (item, behavior, microseconds) events, of which there is one at least."""
-    w = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+    w = weights(model)
     config = model.config
     sequences: dict[int, list[Array]] = {1: [], -1: [], 0: []}
     counts = dict.fromkeys(sequences, 0)
-    for item, behavior, time in events:
-        x = w["items.weight"][item]
-        if config.behavior:
-            x = x + w["inputs.behavior.weight"][behavior]
-        if config.time:
-            x = x + w["inputs.time.weight"][bucket(now - time)]
+    for (item, behavior, _), x in zip(events, event_vectors(w, config, events, now), strict=True):
         sequences[said[behavior]].append(x)
         counts[said[behavior]] += item == candidate
     q = w["items.weight"][candidate]
@@ -82,7 +58,8 @@ def oracle(model: DFN, said: list[int], events: list[tuple[int, int, int]], now:
         fields.append(transformer(w, f"internal.{number}", config.heads, [q, *sequences[kind]]))
     if config.external:
         for number in range(2):
-            fields.append(attended(w, f"external.{number}", len(config.attention), fields[1 + number], sequences[0]))
+            asked, layers = fields[1 + number], len(config.attention)
+            fields.append(target_attention(w, f"external.{number}", layers, asked, sequences[0]))
     _, behavior, time = events[-1]
     codes = [behavior] * config.behavior + [bucket(now - time)] * config.time
     fields += [w[f"context.{number}.weight"][code] for number, code in enumerate(codes)]
@@ -92,7 +69,7 @@ def oracle(model: DFN, said: list[int], events: list[tuple[int, int, int]], now:
     if config.deep:
         y = np.concatenate(fields)
         for layer in range(len(config.hidden)):
-            y = np.maximum(w[f"fields.net.{2 * layer}.weight"] @ y + w[f"fields.net.{2 * layer}.bias"], 0)
+            y = relu(linear(w, f"fields.net.{2 * layer}", y))
         together.append(y)
     z = float(w["out.weight"][0] @ np.concatenate(together))
     if config.wide:
@@ -120,14 +97,10 @@ def test_logits(config: dict[str, Any], shop: Snapshot) -> None:
     said = shop.feedback.tolist()
     assert set(said) == {1, -1, 0}
     histories, seen = ask(model, shop, range(12), max_length=7)
-    # Events of seconds, asked years later, would all be in one bucket.
-    time = torch.cat([torch.arange(int(length)) ** 4 * HOUR for length in histories.lengths])
-    histories = replace(in_double(histories), time=time, now=torch.full((12,), 9**4 * HOUR))
+    histories = hours_apart(histories)
     with torch.no_grad():
         scores = model.score_all(histories, seen)
-    for row in range(12):
-        tokens = range(int(histories.offsets[row]), int(histories.offsets[row + 1]))
-        events = [(int(histories.item[t]), int(histories.behavior[t]), int(histories.time[t])) for t in tokens]
+    for row, events in enumerate(rows_of(histories)):
         expected = [oracle(model, said, events, int(histories.now[row]), j) for j in range(shop.n_items)]
         np.testing.assert_allclose(scores[row].numpy(), expected, rtol=1e-10, atol=1e-12)
 
@@ -141,10 +114,9 @@ def test_sequences_may_be_missing(behavior: int, shop: Snapshot) -> None:
     histories = in_double(pack_rows(rows, behaviors=3, asked=2))
     with torch.no_grad():
         logits = model.interact(model.encode(histories), histories, torch.arange(shop.n_items)[None])
-    for row, events in enumerate(rows):
-        timed = [(item, code, 1_000_000 * second) for item, code, second in events]
+    for row, events in enumerate(rows_of(histories)):
         expected = [
-            oracle(model, shop.feedback.tolist(), timed, int(histories.now[row]), j) for j in range(shop.n_items)
+            oracle(model, shop.feedback.tolist(), events, int(histories.now[row]), j) for j in range(shop.n_items)
         ]
         np.testing.assert_allclose(logits[row].numpy(), expected, rtol=1e-10, atol=1e-12)
 

@@ -11,56 +11,27 @@ from hmar.data.impressions import ImpressionBatch, ImpressionData
 from hmar.data.snapshot import Snapshot
 from hmar.layers.next_item import other_items
 from hmar.models.dien import DIEN
-from tests.hmar.models.test_din_oracle import bucket, prelu
-from tests.support.models import ask, build, in_double
-
-Array = np.ndarray
-Event = tuple[int, int, int]
-
-HOUR = 3_600_000_000
-
-
-def sigma(x: Array) -> Array:
-    return 1 / (1 + np.exp(-x))
-
-
-def weights(model: DIEN) -> dict[str, Array]:
-    return {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+from tests.support.model_oracle import Array, Event, event_vectors, gru, net_of_pair, sigma, softmax, weights
+from tests.support.models import ask, build, hours_apart, in_double, rows_of
 
 
 def interests(model: DIEN, events: list[Event], now: int) -> list[Array]:
     """h_1 ... h_n after (item, behavior, microseconds) events."""
-    w, config = weights(model), model.config
-    (w_r, w_u, w_h), (u_r, u_u, u_h) = (np.split(w[f"extractor.weight_{kind}_l0"], 3) for kind in ("ih", "hh"))
-    (b_r, b_u, b_h), (c_r, c_u, c_h) = (np.split(w[f"extractor.bias_{kind}_l0"], 3) for kind in ("ih", "hh"))
-    h, states = np.zeros(config.d), []
-    for item, behavior, time in events:
-        i = w["items.weight"][item]
-        if config.behavior:
-            i = i + w["inputs.behavior.weight"][behavior]
-        if config.time:
-            i = i + w["inputs.time.weight"][bucket(now - time)]
-        # torch's u keeps the old state, the paper's lets the new one in: u = 1 - u_torch.
-        u = 1 - sigma(w_u @ i + b_u + u_u @ h + c_u)
-        r = sigma(w_r @ i + b_r + u_r @ h + c_r)
-        new = np.tanh(w_h @ i + b_h + r * (u_h @ h + c_h))
-        h = (1 - u) * h + u * new
-        states.append(h)
-    return states
+    w = weights(model)
+    return gru(w, "extractor", event_vectors(w, model.config, events, now))
 
 
 def logit(model: DIEN, events: list[Event], now: int, candidate: int) -> float:
     w, config = weights(model), model.config
     states = interests(model, events, now)
     q = w["items.weight"][candidate]
-    odds = [np.exp(h @ w["attention.key.weight"].T @ q) for h in states]
+    shares = softmax([h @ w["attention.key.weight"].T @ q for h in states])
     gates = 2 if config.evolution == "agru" else 3
     of_input, of_state, bias = (
         np.split(w[f"evolution.{name}"], gates) for name in ("inputs.weight", "states.weight", "inputs.bias")
     )
     s = np.zeros(config.d)
-    for h, odd in zip(states, odds, strict=True):
-        a = odd / sum(odds)
+    for h, a in zip(states, shares, strict=True):
         i = a * h if config.evolution == "aigru" else h
         r = sigma(of_input[0] @ i + of_state[0] @ s + bias[0])
         new = np.tanh(of_input[1] @ i + r * (of_state[1] @ s) + bias[1])
@@ -70,10 +41,7 @@ def logit(model: DIEN, events: list[Event], now: int, candidate: int) -> float:
             u = sigma(of_input[2] @ i + of_state[2] @ s + bias[2])
             update = {"augru": a * u, "aigru": u, "published": 1 - (1 - a) * (1 - u)}[config.evolution]
         s = (1 - update) * s + update * new
-    x = np.concatenate([s, q, s * q])
-    for layer in range(0, 2 * len(config.hidden), 2):
-        x = prelu(w[f"net.{layer}.weight"] @ x + w[f"net.{layer}.bias"], w[f"net.{layer + 1}.weight"])
-    return float(w[f"net.{2 * len(config.hidden)}.weight"][0] @ x + w["bias.weight"][candidate, 0])
+    return net_of_pair(w, "net", len(config.hidden), s, q) + float(w["bias.weight"][candidate, 0])
 
 
 @pytest.mark.parametrize(
@@ -93,14 +61,10 @@ def test_logits(config: dict[str, Any], shop: Snapshot) -> None:
         model.items.weight.normal_()
         model.attention.key.weight.mul_(3)  # sharp attention
     histories, seen = ask(model, shop, range(12), max_length=7)
-    # Events of seconds, asked years later, would all be in one bucket.
-    time = torch.cat([torch.arange(int(length)) ** 4 * HOUR for length in histories.lengths])
-    histories = replace(in_double(histories), time=time, now=torch.full((12,), 9**4 * HOUR))
+    histories = hours_apart(histories)
     with torch.no_grad():
         scores = model.score_all(histories, seen)
-    for row in range(12):
-        tokens = range(int(histories.offsets[row]), int(histories.offsets[row + 1]))
-        events = [(int(histories.item[t]), int(histories.behavior[t]), int(histories.time[t])) for t in tokens]
+    for row, events in enumerate(rows_of(histories)):
         expected = [logit(model, events, int(histories.now[row]), j) for j in range(shop.n_items)]
         np.testing.assert_allclose(scores[row].numpy(), expected, rtol=1e-10, atol=1e-12)
 
@@ -120,12 +84,11 @@ def test_the_auxiliary_loss(shop: Snapshot) -> None:
     histories, others = batch.histories, other_items(batch, shop.n_items).tolist()
     table = weights(model)["items.weight"]
     expected, candidates = 0.0, 0
-    for row in range(len(histories)):
-        tokens = range(int(histories.offsets[row]), int(histories.offsets[row + 1]))
-        events = [(int(histories.item[t]), int(histories.behavior[t]), int(histories.time[t])) for t in tokens]
+    for row, events in enumerate(rows_of(histories)):
+        first = int(histories.offsets[row])
         states = interests(model, events, int(histories.now[row]))
         pairs = [
-            -np.log(sigma(h @ table[events[place + 1][0]])) - np.log(1 - sigma(h @ table[others[tokens[place + 1]]]))
+            -np.log(sigma(h @ table[events[place + 1][0]])) - np.log(1 - sigma(h @ table[others[first + place + 1]]))
             for place, h in enumerate(states[:-1])
         ]
         expected += float(np.mean(pairs) if pairs else 0) * int(batch.real[row].sum())

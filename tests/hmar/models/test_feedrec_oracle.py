@@ -1,7 +1,6 @@
 """FeedRec against its equations (docstring of hmar.models.feedrec), in float64 loops over one user and candidate."""
 
 from dataclasses import replace
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -12,27 +11,8 @@ from hmar.data.impressions import ImpressionBatch, ImpressionData
 from hmar.data.snapshot import Snapshot
 from hmar.losses import loss_function, total_loss
 from hmar.models.feedrec import FeedRec
-from tests.support.models import ask, build, in_double, pack_rows, stirred
-
-Array = np.ndarray
-Weights = dict[str, Array]
-Row = list[tuple[int, int, int]]
-"""(item, behavior, microseconds) of each event."""
-HOUR = 3_600_000_000
-
-
-def bucket(waited: int) -> int:
-    days = waited / 86_400_000_000
-    return sum(days + 1 >= g for g in (2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096))
-
-
-def softmax(scores: list[float]) -> Array:
-    odds = np.exp(np.array(scores) - max(scores))
-    return odds / odds.sum()
-
-
-def norm(w: Weights, name: str, x: Array) -> Array:
-    return (x - x.mean()) / np.sqrt(x.var() + 1e-5) * w[f"{name}.weight"] + w[f"{name}.bias"]
+from tests.support.model_oracle import Array, Event, Weights, event_vectors, norm, weighted, weights
+from tests.support.models import ask, build, hours_apart, in_double, pack_rows, rows_of, stirred
 
 
 def layer(w: Weights, name: str, heads: int, kind: int, events: list[Array]) -> list[Array]:
@@ -50,8 +30,7 @@ def layer(w: Weights, name: str, heads: int, kind: int, events: list[Array]) -> 
                 ]
                 for rows in (slice(p * width + head * each, p * width + (head + 1) * each) for p in range(3))
             )
-            weights = softmax([float(q[0] @ key) / np.sqrt(each) for key in k[1:]])
-            seen.append(sum(weight * value for weight, value in zip(weights, v[1:], strict=True)))
+            seen.append(weighted([float(q[0] @ key) / np.sqrt(each) for key in k[1:]], v[1:]))
         y = norm(w, f"{name}.first_norm", x + np.concatenate(seen))
         inner = np.maximum(w[f"{name}.inner.weight"][kind] @ y + w[f"{name}.inner.bias"][kind], 0)
         outer = w[f"{name}.outer.weight"][kind] @ inner + w[f"{name}.outer.bias"][kind]
@@ -65,22 +44,14 @@ def pooled(w: Weights, name: str, events: list[Array], p: Array | None = None) -
         asks = asks + w[f"{name}.weight.weight"] @ p
     if not events:
         return np.zeros_like(asks)
-    weights = softmax([float(asks @ x) / np.sqrt(len(asks)) for x in events])
-    return np.asarray(sum(weight * x for weight, x in zip(weights, events, strict=True)))
+    return weighted([float(asks @ x) / np.sqrt(len(asks)) for x in events], events)
 
 
-def interests(model: FeedRec, said: list[int], events: Row, now: int) -> Array:
+def interests(model: FeedRec, said: list[int], events: list[Event], now: int) -> Array:
     """p, p', n and n', [4, D]."""
-    w = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+    w = weights(model)
     config = model.config
-    h = []
-    for item, behavior, time in events:
-        x = w["items.weight"][item]
-        if config.behavior:
-            x = x + w["inputs.behavior.weight"][behavior]
-        if config.time:
-            x = x + w["inputs.time.weight"][bucket(now - time)]
-        h.append(x)
+    h = event_vectors(w, config, events, now)
     if config.heterogeneous and h:
         h = layer(w, "layers.0", config.heads, 0, h)
     if config.homogeneous:
@@ -95,17 +66,10 @@ def interests(model: FeedRec, said: list[int], events: Row, now: int) -> Array:
     return np.stack([p, pooled(w, "weak_liked_events", weak, p), n, pooled(w, "weak_disliked_events", weak, n)])
 
 
-def oracle(model: FeedRec, said: list[int], events: Row, now: int, candidate: int) -> float:
+def oracle(model: FeedRec, said: list[int], events: list[Event], now: int, candidate: int) -> float:
     u = (interests(model, said, events, now) * model.mixed.detach().numpy()).sum(0)
     item, bias = (table.weight.detach().numpy()[candidate] for table in (model.items, model.bias))
     return float(u @ item + bias[0])
-
-
-def rows_of(histories: Any) -> list[Row]:
-    columns = (histories.item.tolist(), histories.behavior.tolist(), histories.time.tolist())
-    events = list(zip(*columns, strict=True))
-    ends = histories.offsets.tolist()
-    return [events[a:b] for a, b in pairwise(ends)]
 
 
 CONFIGS: list[dict[str, Any]] = [
@@ -121,9 +85,7 @@ def test_logits(config: dict[str, Any], shop: Snapshot) -> None:
     model = stirred(build("feedrec", {"d": 8, **config}, shop)).double()
     assert isinstance(model, FeedRec)
     histories, seen = ask(model, shop, range(12), max_length=7)
-    # Events of seconds, asked years later, would all be in one bucket.
-    time = torch.cat([torch.arange(int(length)) ** 4 * HOUR for length in histories.lengths])
-    histories = replace(in_double(histories), time=time, now=torch.full((12,), 9**4 * HOUR))
+    histories = hours_apart(histories)
     with torch.no_grad():
         scores = model.score_all(histories, seen)
     for row, events in enumerate(rows_of(histories)):

@@ -8,27 +8,8 @@ import torch
 
 from hmar.data.snapshot import Snapshot
 from hmar.models.gru4rec import GRU4Rec
-from tests.support.models import ask, build, in_double, stirred
-
-Array = np.ndarray
-
-
-def sigma(x: Array) -> Array:
-    return 1 / (1 + np.exp(-x))
-
-
-def gru(w: dict[str, Array], name: str, xs: list[Array]) -> list[Array]:
-    """One layer; torch stacks the weights of reset gate, update gate and candidate state."""
-    w_x, w_h = w[f"{name}.weight_ih_l0"], w[f"{name}.weight_hh_l0"]
-    b_x, b_h = w[f"{name}.bias_ih_l0"], w[f"{name}.bias_hh_l0"]
-    h = np.zeros(w_h.shape[1])
-    states = []
-    for x in xs:
-        of_x, of_h = np.split(w_x @ x + b_x, 3), np.split(w_h @ h + b_h, 3)
-        reset, update = sigma(of_x[0] + of_h[0]), sigma(of_x[1] + of_h[1])
-        h = (1 - update) * np.tanh(of_x[2] + reset * of_h[2]) + update * h
-        states.append(h)
-    return states
+from tests.support.model_oracle import gru, weights
+from tests.support.models import ask, build, in_double, rows_read, stirred
 
 
 @pytest.mark.parametrize(
@@ -37,19 +18,14 @@ def gru(w: dict[str, Array], name: str, xs: list[Array]) -> list[Array]:
 def test_states_and_scores(shop: Snapshot, config: dict[str, Any]) -> None:
     model = stirred(build("gru4rec", {"d": 6, **config}, shop)).double()
     assert isinstance(model, GRU4Rec)
-    w = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+    w = weights(model)
     users = [0, 3, 8, 11]
     histories, seen = (in_double(part) for part in ask(model, shop, users, max_length=10))
     with torch.no_grad():
         encoded = model.encode(histories).numpy()
         scores = model.score_all(histories, seen).numpy()
     for place, user in enumerate(users):
-        rows = [
-            row
-            for row in range(shop.offsets[user], shop.offsets[user + 1])
-            if model.reads is None or shop.behavior[row] == shop.target_behavior
-        ][-10:]
-        assert rows
+        rows = rows_read(model, shop, user, 10)
         states = [w["items.weight"][shop.item[row]] for row in rows]
         for layer in range(model.config.layers):
             states = gru(w, f"layers.{layer}", states)

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
 from hmar.data.batches import TrainingData
 from hmar.data.snapshot import Snapshot
@@ -16,44 +15,16 @@ from hmar.losses import loss_function, total_loss
 from hmar.models.base import Vocabulary
 from hmar.models.hmar import HMAR, HMARConfig
 from tests.support.arrays import write_snapshot
+from tests.support.model_oracle import Array, attend, feed_forward, norm, softmax, weights
 from tests.support.models import ask, build, in_double
 
-Array = NDArray[np.float64]
 R = 3
-
-
-def softmax(x: Array) -> Array:
-    e = np.exp(x - x.max())
-    return e / e.sum()
-
-
-def attend(x: Array, visible: list[list[int]], weight: Array, bias: Array, heads: int) -> Array:
-    """concat_h softmax(Q_h K_h^T / sqrt(d/H)) V_h; ``visible[t]`` are the events that t sees, itself included."""
-    d = x.shape[1]
-    q, k, v = ((x @ weight[i * d : (i + 1) * d].T + bias[i * d : (i + 1) * d]) for i in range(3))
-    out = np.zeros_like(x)
-    for t, sources in enumerate(visible):
-        for h in range(heads):
-            part = slice(h * d // heads, (h + 1) * d // heads)
-            logits = np.array([q[t, part] @ k[s, part] / math.sqrt(d / heads) for s in sources])
-            out[t, part] = sum(p * v[s, part] for p, s in zip(softmax(logits), sources, strict=True))
-    return out
-
-
-def feed_forward(x: Array, w: dict[str, Array], inner: str, outer: str) -> Array:
-    hidden = np.maximum(x @ w[f"{inner}.weight"].T + w[f"{inner}.bias"], 0)
-    return hidden @ w[f"{outer}.weight"].T + w[f"{outer}.bias"]
-
-
-def normalize(x: Array, w: dict[str, Array], name: str) -> Array:
-    centered = x - x.mean(1, keepdims=True)
-    return centered / np.sqrt(x.var(1, keepdims=True) + 1e-5) * w[f"{name}.weight"] + w[f"{name}.bias"]
 
 
 class Oracle:
     def __init__(self, model: HMAR) -> None:
         self.config = model.config
-        self.w = {name: tensor.double().numpy() for name, tensor in model.state_dict().items()}
+        self.w = weights(model)
 
     def fuse(self, item: Array, counts: Array) -> Array:
         w = self.w
@@ -82,7 +53,7 @@ class Oracle:
                     [u for u in range(t + 1) if behaviors[u] == b] if behaviors[t] == b else [t] for t in positions
                 ]
                 a = attend(x, visible, mine["qkv.weight"], mine["qkv.bias"], config.heads)
-                y = a + feed_forward(a, mine, "inner", "outer") + mine["rho"] * x
+                y = a + feed_forward(mine, "inner", "outer", a) + mine["rho"] * x
                 for t in positions:
                     if behaviors[t] == b:
                         z[t] = y[t]
@@ -91,10 +62,10 @@ class Oracle:
             own = {k.removeprefix(f"sequence_blocks.{block}."): v for k, v in w.items()}
             visible = [list(range(t + 1)) for t in positions]
             x = attend(x, visible, own["attention.qkv.weight"], own["attention.qkv.bias"], config.heads) + s
-            x = normalize(x, own, "norm")
-            x = x + feed_forward(x, own, "feed_forward.inner", "feed_forward.outer")
+            x = norm(own, "norm", x)
+            x = x + feed_forward(own, "feed_forward.inner", "feed_forward.outer", x)
             if config.last_norm:
-                x = normalize(x, own, "last_norm")
+                x = norm(own, "last_norm", x)
         return x
 
     def candidate(self, item: int, counts: Array) -> Array:

@@ -15,16 +15,13 @@ from hmar.losses import loss_function, total_loss
 from hmar.models import model_class
 from hmar.models.hmar_plus import HMARPlus
 from tests.hmar.losses.oracle import evidence
-from tests.hmar.models.test_hmar_oracle import Array, attend, feed_forward, normalize
+from tests.support.model_oracle import Array, Event, attend, feed_forward, linear, norm, weights
 from tests.support.models import ask, build, in_double, stirred
 
 L = 7
 """Shorter than many histories, so that evidence reaches further back than what is read."""
 DAYS = (1, 3, 7, 30, 90, 180, 365)
 MINUTES = (1, 10, 60, 360, *(1440 * days for days in DAYS))
-
-Event = tuple[int, int, int]
-"""(item, behavior, microseconds)."""
 
 
 def gelu(x: Array) -> Array:
@@ -35,10 +32,6 @@ def gelu(x: Array) -> Array:
 def silu(x: Array) -> Array:
     out: Array = x / (1 + np.exp(-x))
     return out
-
-
-def affine(x: Array, w: dict[str, Array], name: str) -> Array:
-    return x @ w[f"{name}.weight"].T + w[f"{name}.bias"]
 
 
 def age(microseconds: int) -> int:
@@ -65,34 +58,34 @@ def states(model: HMARPlus, w: dict[str, Array], events: list[Event]) -> Array:
             if not rows:
                 continue
             a = attend(x, [seen or [0] for seen in visible], own["qkv.weight"], own["qkv.bias"], config.heads)
-            z = a + feed_forward(a, own, "inner", "outer") + own["rho"] * x
+            z = a + feed_forward(own, "inner", "outer", a) + own["rho"] * x
             added[rows] = z[rows]
         x = x + added
     for block in range(config.blocks):
         own = {k.removeprefix(f"blocks.{block}."): v for k, v in w.items()}
-        y = normalize(x, own, "attention_norm")
+        y = norm(own, "attention_norm", x)
         a = attend(y, everything, own["attention.qkv.weight"], own["attention.qkv.bias"], config.heads)
         if config.block == "gated":
-            a = affine(normalize(a, own, "gate_norm") * silu(affine(y, own, "gate")), own, "project")
+            a = linear(own, "project", norm(own, "gate_norm", a) * silu(linear(own, "gate", y)))
         x = x + a
-        x = x + affine(gelu(affine(normalize(x, own, "feed_forward_norm"), own, "inner")), own, "outer")
-    return normalize(x, w, "norm")
+        x = x + linear(own, "outer", gelu(linear(own, "inner", norm(own, "feed_forward_norm", x))))
+    return norm(w, "norm", x)
 
 
 def scores(model: HMARPlus, events: list[Event], asked: int, now: int, popularity: Array, length: int = L) -> Array:
     """s_j of every item after the whole history ``events``, of which the last ``length`` are read."""
-    config, w = model.config, {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+    config, w = model.config, weights(model)
     q = states(model, w, events[-length:])[-1]
     if config.asked:
         question = w["asking.asked.weight"][asked]
         if config.now:
             question = question + w["asking.since.weight"][age(now - events[-1][2])]
-        q = q + affine(gelu(affine(np.concatenate([q, question]), w, "asking.inner")), w, "asking.outer")
+        q = q + linear(w, "asking.outer", gelu(linear(w, "asking.inner", np.concatenate([q, question]))))
     found: Array = w["items.weight"] @ q
     if config.bias:
         found = found + w["bias"] + w["popular"] * np.log1p(popularity)
     if config.evidence:
-        g = affine(q, w, "evidence")
+        g = linear(w, "evidence", q)
         for item in {item for item, _, _ in events}:
             places = [t for t, (other, _, _) in enumerate(events) if other == item]
             counts = [sum(events[t][1] == code for t in places) for code in range(3)]

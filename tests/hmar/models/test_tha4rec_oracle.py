@@ -1,6 +1,5 @@
 """THA4Rec against its equations (docstring of hmar.models.tha4rec), in float64 loops over one user and candidate."""
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,24 +9,26 @@ import torch
 from hmar.data.snapshot import Snapshot
 from hmar.layers.segments import Segments
 from hmar.models.tha4rec import THA4Rec
-from tests.hmar.models.test_din_oracle import bucket, prelu
-from tests.support.models import ask, build, in_double
+from tests.support.model_oracle import (
+    Array,
+    Event,
+    Weights,
+    event_vectors,
+    feed_forward,
+    linear,
+    net_of_pair,
+    norm,
+    softmax,
+    weights,
+)
+from tests.support.models import ask, build, hours_apart, rows_of
 
-Array = np.ndarray
-Event = tuple[int, int, int]
 
-HOUR = 3_600_000_000
-
-
-def normalized(x: Array, w: dict[str, Array], name: str) -> Array:
-    return (x - x.mean()) / np.sqrt(x.var() + 1e-5) * w[f"{name}.weight"] + w[f"{name}.bias"]
-
-
-def attended(rows: list[Array], w: dict[str, Array], name: str, heads: int, talking: bool) -> list[Array]:
+def attended(rows: list[Array], w: Weights, name: str, heads: int, talking: bool) -> list[Array]:
     """Causal attention: what every row sees of itself and those before it."""
     d = len(rows[0])
     width = d // heads
-    projected = [w[f"{name}.qkv.weight"] @ row + w[f"{name}.qkv.bias"] for row in rows]
+    projected = [linear(w, f"{name}.qkv", row) for row in rows]
     q, k, v = ([p[part * d : (part + 1) * d].reshape(heads, width) for p in projected] for part in range(3))
     before, after = (w[f"{name}.{each}"] if talking else np.eye(heads) for each in ("logits", "weights"))
     results = []
@@ -35,8 +36,7 @@ def attended(rows: list[Array], w: dict[str, Array], name: str, heads: int, talk
         logits = [[float(q[t][h] @ k[s][h]) / np.sqrt(width) for s in range(t + 1)] for h in range(heads)]
         maps = []
         for g in range(heads):
-            said = np.exp(sum(before[g, h] * np.array(logits[h]) for h in range(heads)))
-            maps.append(said / said.sum())
+            maps.append(softmax(sum(before[g, h] * np.array(logits[h]) for h in range(heads))))
         out = []
         for g in range(heads):
             shares = sum(after[g, h] * maps[h] for h in range(heads))
@@ -47,19 +47,13 @@ def attended(rows: list[Array], w: dict[str, Array], name: str, heads: int, talk
 
 def logit(model: THA4Rec, events: list[Event], now: int, candidate: int) -> float:
     """The logit of one candidate after (item, behavior, microseconds) events."""
-    w, config = {name: tensor.numpy() for name, tensor in model.state_dict().items()}, model.config
-    rows = []
-    for place, (item, behavior, time) in enumerate(events):
-        x = w["items.weight"][item] + w["positions.table.weight"][len(events) - 1 - place]
-        if config.behavior:
-            x = x + w["inputs.behavior.weight"][behavior]
-        if config.time:
-            x = x + w["inputs.time.weight"][bucket(now - time)]
-        rows.append(x)
+    w, config = weights(model), model.config
+    places = w["positions.table.weight"][: len(events)][::-1]
+    rows = [x + place for x, place in zip(event_vectors(w, config, events, now), places, strict=True)]
     for number in range(config.blocks):
         block = f"blocks.{number}"
         seen = attended(
-            [normalized(x, w, f"{block}.attention_norm") for x in rows],
+            [norm(w, f"{block}.attention_norm", x) for x in rows],
             w,
             f"{block}.attention",
             config.heads,
@@ -67,17 +61,12 @@ def logit(model: THA4Rec, events: list[Event], now: int, candidate: int) -> floa
         )
         rows = [x + each for x, each in zip(rows, seen, strict=True)]
         for place, x in enumerate(rows):
-            inner = w[f"{block}.feed_forward.inner.weight"] @ normalized(x, w, f"{block}.feed_forward_norm")
-            inner = np.maximum(inner + w[f"{block}.feed_forward.inner.bias"], 0)
-            outer = w[f"{block}.feed_forward.outer.weight"] @ inner + w[f"{block}.feed_forward.outer.bias"]
-            rows[place] = x + outer
-    states = [normalized(x, w, "norm") for x in rows]
+            y = norm(w, f"{block}.feed_forward_norm", x)
+            rows[place] = x + feed_forward(w, f"{block}.feed_forward.inner", f"{block}.feed_forward.outer", y)
+    states = [norm(w, "norm", x) for x in rows]
     s = states[-1] if config.pool == "newest" else sum(states) / len(states)
     q = w["items.weight"][candidate]
-    x = np.concatenate([s, q, s * q])
-    for layer in range(0, 2 * len(config.hidden), 2):
-        x = prelu(w[f"net.{layer}.weight"] @ x + w[f"net.{layer}.bias"], w[f"net.{layer + 1}.weight"])
-    return float(w[f"net.{2 * len(config.hidden)}.weight"][0] @ x + w["bias.weight"][candidate, 0])
+    return net_of_pair(w, "net", len(config.hidden), s, q) + float(w["bias.weight"][candidate, 0])
 
 
 def shaken(config: dict[str, Any], shop: Snapshot) -> THA4Rec:
@@ -103,14 +92,10 @@ def shaken(config: dict[str, Any], shop: Snapshot) -> THA4Rec:
 def test_logits(config: dict[str, Any], shop: Snapshot) -> None:
     model = shaken(config, shop)
     histories, seen = ask(model, shop, range(12), max_length=7)
-    # Events of seconds, asked years later, would all be in one bucket.
-    time = torch.cat([torch.arange(int(length)) ** 4 * HOUR for length in histories.lengths])
-    histories = replace(in_double(histories), time=time, now=torch.full((12,), 9**4 * HOUR))
+    histories = hours_apart(histories)
     with torch.no_grad():
         scores = model.score_all(histories, seen)
-    for row in range(12):
-        tokens = range(int(histories.offsets[row]), int(histories.offsets[row + 1]))
-        events = [(int(histories.item[t]), int(histories.behavior[t]), int(histories.time[t])) for t in tokens]
+    for row, events in enumerate(rows_of(histories)):
         expected = [logit(model, events, int(histories.now[row]), j) for j in range(shop.n_items)]
         np.testing.assert_allclose(scores[row].numpy(), expected, rtol=1e-9, atol=1e-11)
 
