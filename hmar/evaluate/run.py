@@ -4,6 +4,7 @@
 <out>/<snapshot id>/<split>/impressions_<part>.parquet  per user, where the snapshot has labelled impressions: see
                                                         hmar.evaluate.impressions
 <out>/<snapshot id>/<split>/explained.json              what carries recommendations, see hmar.explain.sample
+<out>/<snapshot id>/<split>/{spaces,head_pairs}*.json   of ATRank and DFAR: see hmar.explain.case_studies
 <out>/<snapshot id>/<split>/plots/*.png
 <out>/<snapshot id>/<split>/metrics.json                {inputs, leaks, parts, metrics, files: {name: sha256}, made};
                                                         last
@@ -165,7 +166,7 @@ def _judge(
                 figure = plots.hr_by_length(of_shown, part, "auc", candidates=shown.candidates)
                 name = shown.candidates.replace("impressions", "auc_by_length", 1)
                 files.append(plots.write(figure, directory / f"plots/{name}_{part}.png"))
-    files += _explained(settings, loaded, model, snapshot, directory)
+    files += _explained(settings, loaded, model, snapshot, split, directory)
     mix = {name: snapshot.manifest.behavior_counts.get(name, 0) for name in snapshot.behaviors}
     files.append(plots.write(plots.behavior_mix(mix), directory / "plots/behaviors.png"))
     report = {
@@ -188,20 +189,27 @@ def _judge(
 
 
 def _explained(
-    settings: EvaluateSettings, loaded: LoadedModel, model: Recommender, snapshot: Snapshot, directory: Path
+    settings: EvaluateSettings, loaded: LoadedModel, model: Recommender, snapshot: Snapshot, split: str, directory: Path
 ) -> list[Path]:
-    """What carries the recommendations of a sample of users, written; nothing where none is wanted or there is nobody,
-    or where the model has leaks and recommends nothing."""
+    """What carries the recommendations of a sample of users, and the case studies of the model, written; nothing where
+    none is wanted or there is nobody, or where the model has leaks and recommends nothing."""
     if settings.explain_users == 0 or model.published is not None:
         return []
     from hmar.explain import figures
+    from hmar.explain.case_studies import case_studies
     from hmar.explain.sample import sample
 
     found = sample(model, snapshot, settings.explain_users, max_length=loaded.meta.max_length, seed=settings.seed)
     if found is None:
         return []
-    write_json(directory / "explained.json", found.describe())
-    return [directory / "explained.json", plots.write(figures.sampled(found), directory / "plots/explained.png")]
+    told = f"{loaded.meta.model} on {snapshot.manifest.dataset}"
+    drawn = {"explained": (found.describe(), figures.sampled(found))}
+    for one in case_studies(loaded, model, snapshot, split, told, settings.seed):
+        drawn[one.name] = (one.figures, one.picture)
+    for name, (numbers, _) in drawn.items():
+        write_json(directory / f"{name}.json", numbers)
+    pictures = [plots.write(picture, directory / f"plots/{name}.png") for name, (_, picture) in drawn.items()]
+    return [*(directory / f"{name}.json" for name in drawn), *pictures]
 
 
 def _log(

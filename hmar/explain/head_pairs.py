@@ -1,13 +1,15 @@
 """How much attention each pair of heads passes from one feedback to another (DFAR, figure 4)."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hmar.data.snapshot import Part, Snapshot
+from hmar.data.snapshot import Portion, Snapshot
+from hmar.evaluate.adapt import Adapted
 from hmar.explain.looks import looks
+from hmar.models.base import Recommender
 from hmar.models.ranker import Ranker
 
 if TYPE_CHECKING:
@@ -30,33 +32,42 @@ class PairMass:
     mass: NDArray[np.float64]
     events: NDArray[np.int64]
 
+    def describe(self) -> dict[str, Any]:
+        """JSON; None where no event says so."""
+        mass = np.where(np.isnan(self.mass), np.array(None), self.mass)
+        return {"pairs": list(self.pairs), "mass": mass.tolist(), "events": self.events.tolist()}
+
 
 def pair_mass(
-    model: Ranker,
+    model: Recommender,
     snapshot: Snapshot,
     split: str,
-    part: Part,
+    part: Portion,
     *,
     max_length: int,
     layer: str = "block.attention",
     moments: int = 500,
+    task: str = "",
     seed: int = 0,
 ) -> PairMass:
     """Over up to ``moments`` moments of labelled impressions that have a history, drawn from the part. The model is in
     evaluation mode.
 
     Args:
-        layer: one in which events look at each other.
+        model: a ranker, or one that was adapted to the snapshot. layer: one in which events look at each other.
 
     Raises:
-        DataError: no moment of the part has a history.
+        DataError: the snapshot has no labelled impressions of the split or task, or none of the part has a history.
     """
+    ranker = model.model if isinstance(model, Adapted) else model
+    assert isinstance(ranker, Ranker)
     pairs: tuple[str, ...] = ()
     mass: NDArray[np.float64] | float = 0.0
     events = np.zeros(2, np.int64)
-    for history, layers in looks(model, snapshot, split, part, max_length=max_length, moments=moments, seed=seed):
+    told = looks(model, snapshot, split, part, max_length=max_length, moments=moments, task=task, seed=seed)
+    for history, layers in told:
         found = layers[layer]
-        said_T2 = np.eye(2)[model.liked(history).cpu().numpy()]
+        said_T2 = np.eye(2)[ranker.liked(history).cpu().numpy()]
         pairs = found.maps
         mass = mass + np.einsum("ta,pts,sb->pab", said_T2, found.weights.double().cpu().numpy(), said_T2)
         events += said_T2.sum(0).astype(np.int64)
@@ -80,11 +91,12 @@ def picture(found: PairMass, title: str) -> "Figure":
         image = place.imshow(mass, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
         for (row, column), value in np.ndenumerate(mass):
             shade = "white" if value > 0.6 else "black"
-            place.text(column, row, f"{value:.2f}", ha="center", va="center", color=shade, fontsize=8)
+            told = "" if np.isnan(value) else f"{value:.2f}"
+            place.text(column, row, told, ha="center", va="center", color=shade, fontsize=8)
         place.set_xticks(range(2), SAID, fontsize=7)
         place.set_yticks(range(2), SAID, fontsize=7)
         place.set_title(name, fontsize=8)
     if image is not None:
         figure.colorbar(image, ax=axes, label="share of an event's attention")
-    figure.suptitle(title)
+    figure.suptitle(title, fontsize=9, wrap=True)
     return figure

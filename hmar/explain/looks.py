@@ -1,13 +1,15 @@
 """What a model's layers look at, moment by moment of labelled impressions."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
+import torch
 
 from hmar.data.counting import PriorCounts
 from hmar.data.histories import Histories
 from hmar.data.impressions import pack_impressions
-from hmar.data.snapshot import Part, Snapshot
+from hmar.data.snapshot import Portion, Snapshot
 from hmar.errors import DataError
 from hmar.layers.attention_weights import Attention
 from hmar.models.base import Recommender
@@ -17,7 +19,7 @@ def looks(
     model: Recommender,
     snapshot: Snapshot,
     split: str,
-    part: Part,
+    part: Portion,
     *,
     max_length: int,
     moments: int,
@@ -25,7 +27,8 @@ def looks(
     seed: int = 0,
 ) -> Iterator[tuple[Histories, dict[str, Attention]]]:
     """The history before each of up to ``moments`` moments of the part, drawn among those that have one, and what each
-    layer looks at in it when the model is asked about the moment's candidates. The model is in evaluation mode.
+    layer looks at in it when the model is asked about the moment's candidates. The model is in evaluation mode; of
+    events and candidates there are those of items that it knows.
 
     Args:
         max_length: events of a history that the model reads. task: the behavior that the impressions ask about; the
@@ -40,10 +43,12 @@ def looks(
     for place in np.random.default_rng(seed).permutation(len(shown)):
         chosen = np.array([place])
         batch = pack_impressions(snapshot, shown, chosen, max_length, model.reads).to(device)
-        if len(batch.histories.item) == 0:
+        history = _known(model, batch.histories)
+        items = batch.items[:, model.knows(batch.items[0])]
+        if len(history.item) == 0 or items.shape[1] == 0:
             continue
         seen = prior.history_items(shown.user[chosen], shown.history_end[chosen]).to(device)
-        yield batch.histories, model.looks_at(batch.histories, seen, batch.items)
+        yield history, model.looks_at(history, seen, items)
         read += 1
         if read == moments:
             break
@@ -51,3 +56,12 @@ def looks(
         raise DataError(
             f"{snapshot.path}, split {split}: no {part} impression has a history to look at; use another part"
         )
+
+
+def _known(model: Recommender, history: Histories) -> Histories:
+    """One history's events of items that the model knows."""
+    known = model.knows(history.item)
+    if bool(known.all()):
+        return history
+    columns = {name: getattr(history, name)[known] for name in ("item", "behavior", "time", "hbi")}
+    return replace(history, offsets=torch.tensor([0, int(known.sum())], device=known.device), **columns)

@@ -2,12 +2,12 @@
 long ago, as in ATRank's case study."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hmar.data.snapshot import Part, Snapshot
+from hmar.data.snapshot import Portion, Snapshot
 from hmar.explain.looks import looks
 from hmar.layers.event_inputs import BUCKETS, time_buckets
 from hmar.models.base import Recommender
@@ -34,12 +34,18 @@ class MeanAttention:
     weight: NDArray[np.float64]
     events: NDArray[np.int64]
 
+    def describe(self) -> dict[str, Any]:
+        """JSON; None where there are no events."""
+        weight = np.where(np.isnan(self.weight), np.array(None), self.weight)
+        maps, behaviors = list(self.maps), list(self.behaviors)
+        return {"maps": maps, "behaviors": behaviors, "weight": weight.tolist(), "events": self.events.tolist()}
+
 
 def mean_attention(
     model: Recommender,
     snapshot: Snapshot,
     split: str,
-    part: Part,
+    part: Portion,
     *,
     max_length: int,
     moments: int = 500,
@@ -88,14 +94,14 @@ def picture(found: dict[str, MeanAttention], title: str) -> "Figure":
         place.set_axis_off()
     image = None
     for row, (layer, one) in zip(axes, found.items(), strict=False):
-        for place, name, weight in zip(row, one.maps, one.weight, strict=False):
+        for column, (place, name, weight) in enumerate(zip(row, one.maps, one.weight, strict=False)):
             place.set_axis_on()
             image = place.imshow(weight, aspect="auto", cmap="Blues", vmin=0, vmax=3, interpolation="nearest")
-            place.set_yticks(range(len(one.behaviors)), one.behaviors, fontsize=7)
+            place.set_yticks(range(len(one.behaviors)), [] if column else one.behaviors, fontsize=7)
             place.set_xticks(range(BUCKETS), [str(days) for days in DAYS], fontsize=6, rotation=60)
             place.set_title(f"{layer}, {name}", fontsize=8)
             place.set_xlabel("days ago, at least", fontsize=7)
     if image is not None:
         figure.colorbar(image, ax=axes, label="attention, times an even share", extend="max")
-    figure.suptitle(title)
+    figure.suptitle(title, fontsize=9, wrap=True)
     return figure

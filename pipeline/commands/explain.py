@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 
 class ExplainCommand(DataSettings):
-    """Say which events and behaviors of a user carried what the champion recommends, and draw it."""
+    """Say which events and behaviors of a user carried what the champion recommends, and draw it; of ATRank and DFAR
+    also what their attention looks at in many histories."""
 
     user: str
     """A user id of the log."""
@@ -39,11 +40,13 @@ def main(arguments: list[str]) -> int:
     command = parse(ExplainCommand, arguments, "hmar explain")
     if command is None:
         return 0
+    from hmar.atomic import write_json
     from hmar.data.snapshot import Snapshot
     from hmar.evaluate.adapt import adapt
     from hmar.evaluate.plots import write
     from hmar.evaluate.run import choose_device
     from hmar.explain import figures
+    from hmar.explain.case_studies import case_studies
     from hmar.explain.explanation import end_of, explain
     from hmar.explain.past import Past
     from hmar.explain.ranked import ranked
@@ -74,6 +77,11 @@ def main(arguments: list[str]) -> int:
         screen.console.print(shown(found, lambda number: ids[number].as_py(), snapshot.behaviors, command.show))
         figure = figures.carried(found, lambda number: ids[number].as_py(), snapshot.behaviors, title)
         path = write(figure, out / f"{run_key(f'{told}-{name}')}.png")
+        screen.console.print(str(path), markup=False, soft_wrap=True)
+    for one in case_studies(loaded, model, snapshot, loaded.meta.split, f"{told} on snapshot {built.id}"):
+        name = run_key(f"{one.name}-{told}")
+        write_json(out / f"{name}.json", one.figures)
+        path = write(one.picture, out / f"{name}.png")
         screen.console.print(str(path), markup=False, soft_wrap=True)
     return 0
 
