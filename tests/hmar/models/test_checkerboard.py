@@ -31,6 +31,9 @@ OWN: dict[str, dict[str, Any]] = {
     "bi_lstm_attention": {"d": 32, "dropout": 0.5},
 }
 
+LONG = ("dfar", "feedrec", "dfn", "dien")
+"""Whose board takes more than a few seconds."""
+
 
 def config_of(name: str, **wanted: Any) -> dict[str, Any]:
     """What is wanted of a model, as far as it has such settings, and its own."""
@@ -83,7 +86,14 @@ def test_an_encoder_learns_the_board(name: str, loss_name: str, tmp_path: Path) 
     assert after > 0.98
 
 
-@pytest.mark.parametrize("name", [name for name in MODELS if model_class(name).family == "ranker"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name in LONG else [])
+        for name in MODELS
+        if model_class(name).family == "ranker"
+    ],
+)
 def test_a_ranker_learns_the_board(name: str, tmp_path: Path) -> None:
     snapshot = write_impressions(board(tmp_path / "board", tastes=2), ("view", "buy"), (), sampled=2)
     model, loss = build(name, config_of(name, dropout=0.1), snapshot), loss_function("log_loss")

@@ -29,13 +29,18 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "bpr_mf": {"d": 16},
 }
 
+FAST = ("hmar", "hmar_plus", "sasrec")
+"""Encoders that the fast lane trains, too."""
+
 
 def test_every_encoder_and_every_loss_is_here() -> None:
     assert set(CONFIGS) == {name for name in MODELS if model_class(name).family == "encoder"}
     assert {choice["loss"] for choice in CHOICES.values()} == set(LOSSES)
 
 
-@pytest.mark.parametrize("model", CONFIGS)
+@pytest.mark.parametrize(
+    "model", [pytest.param(name, marks=[] if name in FAST else [pytest.mark.slow]) for name in CONFIGS]
+)
 @pytest.mark.parametrize("choice", CHOICES)
 def test_a_training_learns_and_resumes_to_the_same_bits(model: str, choice: str, tmp_path: Path) -> None:
     snapshot = cycle_snapshot(tmp_path / "snapshot", users=60, items=15)
