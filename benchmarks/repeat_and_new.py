@@ -35,7 +35,7 @@ class RepeatAndNewSettings(LayeredSettings):
     part: Part = "test"
     offsets: tuple[float, ...] = (0, 1, 2, 3, 5, 10)
     """Added to the score of every item of the past, where a model has evidence."""
-    memory_mb: int = Field(256, ge=1)
+    memory_mb: int = Field(64, ge=1)
     """Scores held at once."""
     out: Path = Path("benchmarks/results/repeat_and_new")
     """The table is written to OUT.md, all numbers to OUT.json."""
