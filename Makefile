@@ -85,11 +85,11 @@ format: setup ## Let ruff and sqlfluff rewrite what they can
 	$(BIN)/sqlfluff fix sql
 
 test: lint ## Lint, then every test; integration tests start real servers, so they run one after another
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 4 --dist loadfile -m "not integration"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder -m "not integration"
 	$(BIN)/pytest -m integration
 
 test-fast: setup ## What is neither slow nor needs a server: under three minutes
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 4 --dist loadfile -m "not slow and not integration"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder -m "not slow and not integration"
 
 lock: setup ## Resolve pyproject.toml again; UPGRADE=1 moves pinned versions too
 	$(BIN)/uv pip compile pyproject.toml --quiet --all-extras --python-version 3.11 --no-emit-package torch \

@@ -30,12 +30,17 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark by place and by need: tests/integration starts servers, the fixture real_data needs the research logs."""
+    """Mark by place and by need: tests/integration starts servers, the fixture real_data needs the research logs.
+
+    Files with slow tests come first: the many quick ones fill the gaps at the end, when several processes share them.
+    """
     for item in items:
         if "integration" in item.path.relative_to(CHECKOUT).parts:
             item.add_marker(pytest.mark.integration)
         if "real_data" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.real_data)
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

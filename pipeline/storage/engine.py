@@ -38,6 +38,8 @@ def connect(settings: EngineSettings, spill_parent: Path) -> Iterator[duckdb.Duc
     try:
         with storage_errors(spill_parent):
             connection.execute("set timezone = 'UTC'")
+            # Where Python has no script (python -c), DuckDB takes it for a session of a person and draws bars.
+            connection.execute("set enable_progress_bar = false")
             yield connection
     except duckdb.OutOfMemoryException as error:
         raise SettingsError(
