@@ -35,8 +35,6 @@ class RepeatAndNewSettings(LayeredSettings):
     part: Part = "test"
     offsets: tuple[float, ...] = (0, 1, 2, 3, 5, 10)
     """Added to the score of every item of the past, where a model has evidence."""
-    memory_mb: int = Field(64, ge=1)
-    """Scores held at once."""
     out: Path = Path("benchmarks/results/repeat_and_new")
     """The table is written to OUT.md, all numbers to OUT.json."""
 
@@ -65,6 +63,7 @@ def measure(s: RepeatAndNewSettings) -> dict[str, Any]:
     from hmar.data.counting import PriorCounts
     from hmar.data.snapshot import Snapshot
     from hmar.evaluate.adapt import adapt
+    from hmar.evaluate.judge import judge
     from hmar.export import load
 
     snapshot = Snapshot(s.snapshot)
@@ -79,53 +78,23 @@ def measure(s: RepeatAndNewSettings) -> dict[str, Any]:
             if evidence is not None:
                 with torch.no_grad():
                     evidence.bias[0] += offset
-            ranks = judged(model, snapshot, targets, prior, loaded.meta.max_length, s.memory_mb)
+            among_all, among_unseen = (
+                judge(
+                    model, snapshot, s.split, s.part,
+                    max_length=loaded.meta.max_length, sampled=False, top=0, prior=prior, unseen=unseen,
+                ).rank_full
+                for unseen in (False, True)
+            )  # fmt: skip
             if evidence is not None:
                 with torch.no_grad():
                     evidence.bias[0] -= offset
-            rows.append({"model": label, "offset": offset, **_means(*ranks, targets.repeat)})
+            rows.append({"model": label, "offset": offset, **_means(among_all, among_unseen, targets.repeat)})
     manifest = snapshot.manifest
     about = {
         "dataset": manifest.dataset, "snapshot": manifest.id, "split": s.split, "part": s.part,
         "targets": len(targets), "repeat": int(targets.repeat.sum()), "torch": torch.__version__,
     }  # fmt: skip
     return {"about": about, "rows": rows}
-
-
-def judged(
-    model: Any, snapshot: Any, targets: Any, prior: Any, max_length: int, memory_mb: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Each target's rank among all candidates, as :func:`hmar.evaluate.judge.judge` has it, and among those that are
-    not in the user's history, but for the target; float64 [N] each."""
-    import torch
-
-    from hmar.data.targets import histories_for
-    from hmar.evaluate.ranking import consumed_cells
-
-    among_all, among_unseen = np.full(len(targets), np.inf), np.full(len(targets), np.inf)
-    rows = max(1, memory_mb * 2**20 // (8 * snapshot.n_items))
-    model.eval()
-    with torch.inference_mode():
-        for start in range(0, len(targets), rows):
-            chosen = np.arange(start, min(start + rows, len(targets)))
-            some = targets.take(chosen)
-            seen = prior.history_items(some.user, some.history_end)
-            scores = model.score_all(histories_for(snapshot, some, max_length, model.reads), seen)
-            scores = scores.index_put(
-                tuple(map(torch.from_numpy, consumed_cells(snapshot, some.user, some.history_end))),
-                torch.tensor(-torch.inf),
-            )
-            catalog = torch.from_numpy(some.catalog.astype(np.int64))
-            scores = scores.masked_fill(torch.arange(snapshot.n_items) >= catalog[:, None], -torch.inf)
-            item = torch.from_numpy(some.item.astype(np.int64))
-            own = scores.gather(1, item[:, None])
-            above = scores >= own
-            own_above = torch.zeros(len(some)).index_add(
-                0, seen.row, (above[seen.row, seen.item] & (seen.item != item[seen.row])).float()
-            )
-            rank = above.sum(1).double().masked_fill(own[:, 0] == -torch.inf, torch.inf)
-            among_all[chosen], among_unseen[chosen] = rank.numpy(), (rank - own_above).numpy()
-    return among_all, among_unseen
 
 
 def _means(

@@ -14,7 +14,7 @@ from hmar.data.targets import histories_for
 from hmar.errors import DataError
 from hmar.evaluate import metrics
 from hmar.evaluate.names import LIST_CUTOFFS
-from hmar.evaluate.ranking import consumed_cells, ranks_among, refuse_nan, rows_per_chunk
+from hmar.evaluate.ranking import consumed_cells, own_cells, ranks_among, refuse_nan, rows_per_chunk
 from hmar.evaluate.scan import Excluded, block_width, scan
 from hmar.models.base import Recommender
 from hmar.models.catalog import Catalog
@@ -67,6 +67,7 @@ def judge(
     memory_mb: int = 256,
     prior: PriorCounts | None = None,
     advance: Callable[[int], None] | None = None,
+    unseen: bool = False,
 ) -> Judgement:
     """Rank every target of ``part`` of ``split`` with ``model``, on the device the model is on.
 
@@ -82,6 +83,7 @@ def judge(
         memory_mb: bound of the scores held at once and all that is made from them.
         prior: the snapshot's counts index, to build it once for many calls.
         advance: called with the number of targets done after each chunk.
+        unseen: leave out of the full ranking all that the user ever had, but for the target itself.
 
     Raises:
         ModelError: NaN scores; model and user are named.
@@ -105,7 +107,7 @@ def judge(
             for start in range(0, count, rows):
                 chosen = order[start : start + rows]
                 chunk = _Chunk(model, catalog, snapshot, targets.take(chosen), prior, max_length)
-                rank_full[chosen], lists[chosen] = chunk.full(top, memory_mb)
+                rank_full[chosen], lists[chosen] = chunk.full(top, memory_mb, unseen)
                 if rank_sampled is not None and candidates is not None:
                     rank_sampled[chosen] = chunk.sampled(candidates[chosen])
                 if advance is not None:
@@ -146,10 +148,14 @@ class _Chunk:
         self.scores = catalog.scores(histories.to(self.device), seen.to(self.device))
         self.item = torch.from_numpy(targets.item.astype(np.int64)).to(self.device)
 
-    def full(self, top: int, memory_mb: int) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
+    def full(self, top: int, memory_mb: int, unseen: bool) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
         """Ranks [B] among all candidates, and the best items [B, K]."""
         row, item = consumed_cells(self.snapshot, self.targets.user, self.targets.history_end)
         self._refuse_consumed_targets(row, item)
+        if unseen:
+            row, item = own_cells(self.snapshot, self.targets.user, self.targets.history_end)
+            others = item != self.targets.item[row]
+            row, item = row[others], item[others]
         found = scan(
             self.scores,
             Excluded(row, item, self.targets.catalog),

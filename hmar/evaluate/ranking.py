@@ -49,10 +49,25 @@ def consumed_cells(
     """Row and item of everything that B users consumed in their whole histories offsets[user] : end; int64 [P] each."""
     if not snapshot.consuming.any():
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    events, offsets = spans(snapshot.offsets[users], ends)
+    row, events = _events(snapshot, users, ends)
     used = snapshot.consuming[snapshot.behavior[events]]
-    row = np.repeat(np.arange(len(users)), np.diff(offsets))
     return row[used], snapshot.item[events[used]].astype(np.int64)
+
+
+def own_cells(
+    snapshot: Snapshot, users: NDArray[np.int32], ends: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Row and item of every event of B users' whole histories offsets[user] : end; int64 [P] each."""
+    row, events = _events(snapshot, users, ends)
+    return row, snapshot.item[events].astype(np.int64)
+
+
+def _events(
+    snapshot: Snapshot, users: NDArray[np.int32], ends: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Row in ``users`` and row of the event table."""
+    events, offsets = spans(snapshot.offsets[users], ends)
+    return np.repeat(np.arange(len(users)), np.diff(offsets)), events
 
 
 def ranks_among(scores_BN: Tensor, target_score_B: Tensor) -> Tensor:

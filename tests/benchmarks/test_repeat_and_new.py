@@ -1,11 +1,11 @@
-"""Repeat and new targets, judged from whole matrices of scores, against the judge and against sets."""
+"""Repeat and new targets: ranks among unseen items against sets, and what an offset for what was seen does."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks.repeat_and_new import RepeatAndNewSettings, judged, markdown, measure
+from benchmarks.repeat_and_new import RepeatAndNewSettings, markdown, measure
 from hmar.data.counting import PriorCounts
 from hmar.data.snapshot import Snapshot
 from hmar.data.targets import histories_for
@@ -27,16 +27,18 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
 def test_ranks_are_those_of_the_judge_and_less_the_own_items(name: str, shop: Snapshot) -> None:
     model = stirred(build(name, {}, shop))
     targets = shop.targets("leave_one_out", "validation")
-    among_all, among_unseen = judged(model, shop, targets, PriorCounts(shop), LENGTH, 1)
-    expected = judge(model, shop, "leave_one_out", "validation", max_length=LENGTH, sampled=False)
-    assert np.array_equal(among_all, expected.rank_full)
+    among_all, among_unseen = (
+        judge(model, shop, "leave_one_out", "validation", max_length=LENGTH, sampled=False, unseen=unseen).rank_full
+        for unseen in (False, True)
+    )
     seen = PriorCounts(shop).history_items(targets.user, targets.history_end)
     scores = model.score_all(histories_for(shop, targets, LENGTH, model.reads), seen)
     for n, (user, item, end) in enumerate(zip(targets.user, targets.item, targets.history_end, strict=True)):
         had = set(shop.item[shop.offsets[user] : end].tolist()) - {int(item)}
-        better = [j for j in range(int(targets.catalog[n])) if j not in had and scores[n][j] >= scores[n][item]]
+        as_good = [j for j in range(int(targets.catalog[n])) if scores[n][j] >= scores[n][item]]
         if np.isfinite(among_all[n]):
-            assert among_unseen[n] == len(better)
+            assert among_all[n] == len(as_good)
+            assert among_unseen[n] == len([j for j in as_good if j not in had])
 
 
 def test_an_offset_for_what_was_seen_gives_to_repeat_and_takes_from_new(shop: Snapshot, tmp_path: Path) -> None:
