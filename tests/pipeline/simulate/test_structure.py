@@ -261,9 +261,9 @@ def test_a_million_rows_take_seconds(tmp_path: Path, source: str) -> None:
     seconds = time.process_time() - start
     found = truth(out)["accounts"]["rows"]
     assert found > 900_000
-    # 60 to 130 million rows a minute on a quiet machine of four cores; ten is the promise. By the processor's clock,
-    # which other work on the machine does not change much.
-    assert found / seconds * 60 > 10e6 / 4
+    # 30 to 150 million rows a minute on a quiet machine of four cores; ten is the promise. By the processor's clock,
+    # which other work on the machine does not change much, and two cores of which are busy meanwhile.
+    assert found / seconds * 60 > 10e6 / 2
 
 
 def test_the_funnel_dial_sets_how_much_of_what_is_bought_was_seen_before(tmp_path: Path) -> None:
