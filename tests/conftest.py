@@ -1,5 +1,6 @@
 """What every test may use, and what none may see: the settings and services of the person who runs them."""
 
+import logging
 import os
 import shutil
 import tempfile
@@ -59,6 +60,14 @@ def _same_environment_after() -> Iterator[None]:
     for name in [name for name in os.environ if name not in before]:
         del os.environ[name]
     os.environ.update(before)
+
+
+@pytest.fixture(autouse=True)
+def _same_logging_before() -> None:
+    """What configures the root logger, as Airflow does on import, does not decide what the next test captures."""
+    root = logging.getLogger()
+    root.setLevel(logging.WARNING)
+    root.handlers[:] = [one for one in root.handlers if type(one).__module__.startswith("_pytest.")]
 
 
 @pytest.fixture(scope="session")
