@@ -5,16 +5,18 @@ atrank  spaces: how much each latent semantic space looks at events of each beha
 dfar    head_pairs: what each pair of heads passes from one feedback to another (:mod:`hmar.explain.head_pairs`)
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from itertools import chain
+from typing import TYPE_CHECKING, Any
 
 from hmar.data.snapshot import PORTIONS, Portion, Snapshot
-from hmar.data.targets import Reading
 from hmar.evaluate.impressions import asked_about
 from hmar.explain import head_pairs, spaces
+from hmar.explain.looks import Look, looks
 from hmar.export import LoadedModel
 from hmar.models.base import Recommender
+from hmar.models.ranker import Ranker
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,50 +53,46 @@ def case_studies(
     name, draw = DRAWN[loaded.meta.model]
     target = snapshot.manifest.target
     for task in dict.fromkeys(task or target for task in asked_about(loaded.model)):
-        part = _newest_part(model, snapshot, split, task) if task in snapshot.tasks(split) else None
-        if part is not None:
+        how: dict[str, Any] = {"task": task, "moments": MOMENTS, "seed": seed, "max_length": loaded.meta.max_length}
+        part, looked = _newest(model, snapshot, split, **how)
+        if looked is not None:
             about, title = ("", told) if task == target else (f"_{task}", f"{told}, asked about {task}")
-            looked: dict[str, Any] = {"split": split, "part": part, "moments": MOMENTS, "seed": seed}
-            looked["max_length"] = loaded.meta.max_length
-            figures, picture = draw(model, snapshot, title, task=task, **looked)
-            yield CaseStudy(name + about, {**looked, "task": task, **figures}, picture)
+            figures, picture = draw(looked, loaded, snapshot, title)
+            yield CaseStudy(name + about, {"split": split, "part": part, **how, **figures}, picture)
 
 
-class _Draw(Protocol):
-    def __call__(
-        self, model: Recommender, snapshot: Snapshot, title: str, *, task: str, **looked: Any
-    ) -> tuple[dict[str, Any], "Figure"]:
-        """Figures and picture.
+def _newest(
+    model: Recommender, snapshot: Snapshot, split: str, *, task: str, **how: Any
+) -> tuple[Portion | None, Iterator[Look] | None]:
+    """The last part in which the model has something to look at, and what it looks at there."""
+    if task in snapshot.tasks(split):
+        for part in reversed(PORTIONS):
+            looked = looks(model, snapshot, split, part, task=task, **how)
+            first = next(looked, None)
+            if first is not None:
+                return part, chain([first], looked)
+    return None, None
 
-        Args:
-            task, looked: what :func:`hmar.explain.looks.looks` is given.
-        """
+
+_Drawn = tuple[dict[str, Any], "Figure"]
+"""Figures and picture."""
 
 
-def _spaces(
-    model: Recommender, snapshot: Snapshot, title: str, *, task: str, **looked: Any
-) -> tuple[dict[str, Any], "Figure"]:
-    found = spaces.mean_attention(model, snapshot, task=task, **looked)
+def _spaces(looked: Iterator[Look], loaded: LoadedModel, snapshot: Snapshot, title: str) -> _Drawn:
+    found = spaces.mean_attention(looked, snapshot.behaviors)
     layers = {layer: one.describe() for layer, one in found.items()}
     return {"days": list(spaces.DAYS), "layers": layers}, spaces.picture(found, f"What the spaces look at: {title}")
 
 
-def _head_pairs(
-    model: Recommender, snapshot: Snapshot, title: str, *, task: str, **looked: Any
-) -> tuple[dict[str, Any], "Figure"]:
-    found = head_pairs.pair_mass(model, snapshot, task=task, **looked)
+def _head_pairs(looked: Iterator[Look], loaded: LoadedModel, snapshot: Snapshot, title: str) -> _Drawn:
+    assert isinstance(loaded.model, Ranker)
+    found = head_pairs.pair_mass(looked, loaded.model)
     title = f"What pairs of heads pass between events that say no and yes: {title}"
     return {"said": list(head_pairs.SAID), **found.describe()}, head_pairs.picture(found, title)
 
 
+_Draw = Callable[[Iterator[Look], LoadedModel, Snapshot, str], _Drawn]
+"""Of what was looked at, by this model in this snapshot, under this title."""
+
 DRAWN: Mapping[str, tuple[str, _Draw]] = {"atrank": ("spaces", _spaces), "dfar": ("head_pairs", _head_pairs)}
 """By the name of the model: of the files, and how."""
-
-
-def _newest_part(model: Recommender, snapshot: Snapshot, split: str, task: str) -> Portion | None:
-    """The last part with a history that the model reads something of."""
-    for part in reversed(PORTIONS):
-        shown = snapshot.impressions(split, part, task)
-        if (Reading(snapshot, model.reads).count(snapshot.offsets[shown.user], shown.history_end) > 0).any():
-            return part
-    return None

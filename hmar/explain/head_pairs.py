@@ -1,15 +1,13 @@
 """How much attention each pair of heads passes from one feedback to another (DFAR, figure 4)."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hmar.data.snapshot import Portion, Snapshot
-from hmar.evaluate.adapt import Adapted
-from hmar.explain.looks import looks
-from hmar.models.base import Recommender
+from hmar.explain.looks import Look
 from hmar.models.ranker import Ranker
 
 if TYPE_CHECKING:
@@ -38,34 +36,16 @@ class PairMass:
         return {"pairs": list(self.pairs), "mass": mass.tolist(), "events": self.events.tolist()}
 
 
-def pair_mass(
-    model: Recommender,
-    snapshot: Snapshot,
-    split: str,
-    part: Portion,
-    *,
-    max_length: int,
-    layer: str = "block.attention",
-    moments: int = 500,
-    task: str = "",
-    seed: int = 0,
-) -> PairMass:
-    """Over up to ``moments`` moments of labelled impressions that have a history, drawn from the part. The model is in
-    evaluation mode.
+def pair_mass(looked: Iterable[Look], ranker: Ranker, layer: str = "block.attention") -> PairMass:
+    """Over what a ranker looked at in many histories.
 
     Args:
-        model: a ranker, or one that was adapted to the snapshot. layer: one in which events look at each other.
-
-    Raises:
-        DataError: the snapshot has no labelled impressions of the split or task, or none of the part has a history.
+        ranker: knows which events say no. layer: one in which events look at each other.
     """
-    ranker = model.model if isinstance(model, Adapted) else model
-    assert isinstance(ranker, Ranker)
     pairs: tuple[str, ...] = ()
     mass: NDArray[np.float64] | float = 0.0
     events = np.zeros(2, np.int64)
-    told = looks(model, snapshot, split, part, max_length=max_length, moments=moments, task=task, seed=seed)
-    for history, layers in told:
+    for history, layers in looked:
         found = layers[layer]
         said_T2 = np.eye(2)[ranker.liked(history).cpu().numpy()]
         pairs = found.maps

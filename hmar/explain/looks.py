@@ -10,9 +10,11 @@ from hmar.data.counting import PriorCounts
 from hmar.data.histories import Histories
 from hmar.data.impressions import pack_impressions
 from hmar.data.snapshot import Portion, Snapshot
-from hmar.errors import DataError
 from hmar.layers.attention_weights import Attention
 from hmar.models.base import Recommender
+
+Look = tuple[Histories, dict[str, Attention]]
+"""One history, and what each layer looks at in it, by the layer's name."""
 
 
 def looks(
@@ -25,17 +27,17 @@ def looks(
     moments: int,
     task: str = "",
     seed: int = 0,
-) -> Iterator[tuple[Histories, dict[str, Attention]]]:
-    """The history before each of up to ``moments`` moments of the part, drawn among those that have one, and what each
-    layer looks at in it when the model is asked about the moment's candidates. The model is in evaluation mode; of
-    events and candidates there are those of items that it knows.
+) -> Iterator[Look]:
+    """What a model looks at when it is asked about the candidates of up to ``moments`` moments of the part, drawn among
+    those that have a history; none, where none has. The model is in evaluation mode; of events and candidates there are
+    those of items that it knows.
 
     Args:
         max_length: events of a history that the model reads. task: the behavior that the impressions ask about; the
             target if empty.
 
     Raises:
-        DataError: the snapshot has no labelled impressions of the split or task, or none of the part has a history.
+        DataError: the snapshot has no labelled impressions of the split or task.
     """
     shown, prior = snapshot.impressions(split, part, task), PriorCounts(snapshot)
     device = model.popularity.device
@@ -51,11 +53,7 @@ def looks(
         yield history, model.looks_at(history, seen, items)
         read += 1
         if read == moments:
-            break
-    if not read:
-        raise DataError(
-            f"{snapshot.path}, split {split}: no {part} impression has a history to look at; use another part"
-        )
+            return
 
 
 def _known(model: Recommender, history: Histories) -> Histories:

@@ -1,16 +1,15 @@
 """What each map of a model's attention (a head, a latent semantic space) looks at on average: which behaviors, and how
 long ago, as in ATRank's case study."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hmar.data.snapshot import Portion, Snapshot
-from hmar.explain.looks import looks
+from hmar.explain.looks import Look
 from hmar.layers.event_inputs import BUCKETS, time_buckets
-from hmar.models.base import Recommender
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,31 +40,20 @@ class MeanAttention:
         return {"maps": maps, "behaviors": behaviors, "weight": weight.tolist(), "events": self.events.tolist()}
 
 
-def mean_attention(
-    model: Recommender,
-    snapshot: Snapshot,
-    split: str,
-    part: Portion,
-    *,
-    max_length: int,
-    moments: int = 500,
-    task: str = "",
-    seed: int = 0,
-) -> dict[str, MeanAttention]:
-    """By layer, over up to ``moments`` moments of labelled impressions that have a history, drawn from the part.
+def mean_attention(looked: Iterable[Look], behaviors: tuple[str, ...]) -> dict[str, MeanAttention]:
+    """By layer, over what a model looked at in many histories; empty if there was nothing.
 
     An event's attention is a mean over the candidates of the moment, or, where events look at each other, over those
-    that the model goes on from (:class:`hmar.layers.attention_weights.Attention`). The model is in evaluation mode.
+    that the model goes on from (:class:`hmar.layers.attention_weights.Attention`).
 
-    Raises:
-        DataError: the snapshot has no labelled impressions of the split or task, or none of the part has a history.
+    Args:
+        behaviors: names, in the order of their codes.
     """
-    shape = (len(snapshot.behaviors), BUCKETS)
+    shape = (len(behaviors), BUCKETS)
     sums: dict[str, NDArray[np.float64]] = {}
     names: dict[str, tuple[str, ...]] = {}
     events = np.zeros(shape, np.int64)
-    told = looks(model, snapshot, split, part, max_length=max_length, moments=moments, task=task, seed=seed)
-    for history, layers in told:
+    for history, layers in looked:
         cells = (history.behavior * BUCKETS + time_buckets(history)).cpu().numpy()
         events += np.bincount(cells, minlength=events.size).reshape(shape)
         for layer, found in layers.items():
@@ -78,7 +66,7 @@ def mean_attention(
                 one += np.bincount(cells, weights=own, minlength=events.size)
     with np.errstate(invalid="ignore"):
         return {
-            layer: MeanAttention(names[layer], snapshot.behaviors, total.reshape(-1, *shape) / events, events)
+            layer: MeanAttention(names[layer], behaviors, total.reshape(-1, *shape) / events, events)
             for layer, total in sums.items()
         }
 

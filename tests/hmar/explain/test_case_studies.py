@@ -13,8 +13,10 @@ from hmar.data.snapshot import Snapshot
 from hmar.evaluate.adapt import adapt
 from hmar.explain.case_studies import MOMENTS, CaseStudy, case_studies
 from hmar.explain.head_pairs import pair_mass
+from hmar.explain.looks import looks
 from hmar.explain.spaces import mean_attention
 from hmar.export import LoadedModel, load, save
+from hmar.models.ranker import Ranker
 from tests.support.arrays import Event, random_users, write_impressions, write_snapshot
 from tests.support.models import build
 
@@ -47,7 +49,7 @@ def test_spaces_of_every_task_that_was_learned(shop: Snapshot, tmp_path: Path) -
         told = json.loads(json.dumps(found[name].figures, allow_nan=False))
         assert told["task"] == task
         how = {"max_length": L, "moments": MOMENTS, "task": task}
-        expected = mean_attention(loaded.model, shop, SPLIT, told["part"], **how)
+        expected = mean_attention(looks(loaded.model, shop, SPLIT, told["part"], **how), shop.behaviors)
         assert list(told["layers"]) == list(expected) == ["blocks.0", "attention"]
         for layer, one in expected.items():
             np.testing.assert_array_equal(np.array(told["layers"][layer]["weight"], float), one.weight)
@@ -60,7 +62,8 @@ def test_head_pairs_of_dfar(shop: Snapshot, tmp_path: Path) -> None:
     loaded = exported("dfar", {}, shop, tmp_path / "model")
     (found,) = studied(loaded, shop).values()
     told = json.loads(json.dumps(found.figures, allow_nan=False))
-    expected = pair_mass(loaded.model, shop, SPLIT, told["part"], max_length=L, moments=MOMENTS)
+    assert isinstance(loaded.model, Ranker)
+    expected = pair_mass(looks(loaded.model, shop, SPLIT, told["part"], max_length=L, moments=MOMENTS), loaded.model)
     assert (found.name, told["pairs"], told["said"]) == ("head_pairs", list(expected.pairs), ["no", "yes"])
     np.testing.assert_array_equal(told["mass"], expected.mass)
     np.testing.assert_array_equal(told["events"], expected.events)
@@ -105,3 +108,10 @@ def test_an_older_model_looks_at_events_of_the_items_it_knows(
         mean = np.nansum(weight * np.array(events), axis=(1, 2)) / np.sum(events)
         np.testing.assert_allclose(mean, np.ones(2), rtol=1e-5)
     assert np.sum(events) > 0
+
+
+@pytest.mark.parametrize("name", ["atrank", "dfar"])
+def test_a_model_that_knows_none_of_the_items_has_nothing_to_look_at(name: str, shop: Snapshot, tmp_path: Path) -> None:
+    loaded = exported(name, {}, shop, tmp_path / "model")
+    others = pa.array(range(-ITEMS, 0))
+    assert studied(LoadedModel(loaded.model, others, loaded.meta, loaded.directory), shop) == {}

@@ -7,6 +7,7 @@ import pytest
 
 from hmar.data.snapshot import Snapshot
 from hmar.explain.head_pairs import PairMass, pair_mass, picture
+from hmar.explain.looks import looks
 from hmar.models.ranker import Ranker
 from tests.support.arrays import random_users, write_impressions, write_snapshot
 from tests.support.models import build
@@ -21,7 +22,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
 def told(config: dict[str, str], snapshot: Snapshot) -> PairMass:
     model = build("dfar", {"d": 8, **config}, snapshot)
     assert isinstance(model, Ranker)
-    return pair_mass(model, snapshot, "leave_one_out", "training", max_length=9, moments=40)
+    return pair_mass(looks(model, snapshot, "leave_one_out", "training", max_length=9, moments=40), model)
 
 
 def test_a_masked_pair_looks_at_its_own_feedbacks_only(shop: Snapshot) -> None:
