@@ -33,7 +33,8 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark by place and by need: tests/integration starts servers, the fixture real_data needs the research logs.
 
-    Files with slow tests come first: the many quick ones fill the gaps at the end, when several processes share them.
+    Files with slow tests come first, those nearest the root, which run most of the house, before the others: the many
+    quick ones fill the gaps at the end, when several processes share them.
     """
     for item in items:
         if "integration" in item.path.relative_to(CHECKOUT).parts:
@@ -41,7 +42,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if "real_data" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.real_data)
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    items.sort(key=lambda item: (item.path not in slow, len(item.path.parts)))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

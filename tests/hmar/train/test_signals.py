@@ -20,10 +20,10 @@ from hmar.train.signals import StopSignal
 stop, heard = StopSignal(), []
 signal.signal(signal.SIGTERM, lambda *given: (heard.append(given), stop._handle(*given)))
 ctypes.CDLL(None).prctl(1, signal.SIGTERM, 0, 0, 0)
-print("ready", flush=True)
 ended = "once"
 try:
     with stop.deferred():
+        print("ready", flush=True)
         while not heard:
             time.sleep(0.001)
         end = time.monotonic() + 1
