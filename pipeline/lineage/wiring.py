@@ -117,11 +117,17 @@ FILES: dict[str, dict[str, Column]] = {
         "position": Column("offers", "rank"),
         "item": Column("offers", "candidate"),
     },
-    "impressions.parquet": {
-        name: Column("impressions", name)
-        for name in ("moment", "user", "event_time", "history_end", "item", "label", "sampled")
+    **{
+        f"{name}.parquet": {
+            column: Column("impressions", column)
+            for column in ("moment", "user", "event_time", "history_end", "item", "label", "sampled")
+        }
+        for name in ("impressions", "impressions-<task>")
     },
-    "splits/<split>/moments.parquet": {name: Column("split_moments", name) for name in ("moment", "part")},
+    **{
+        f"splits/<split>/{name}.parquet": {column: Column("split_moments", column) for column in ("moment", "part")}
+        for name in ("moments", "moments-<task>")
+    },
 }  # fmt: skip
 """Files of a snapshot: their columns, and what each is written from."""
 

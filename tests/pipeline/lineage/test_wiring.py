@@ -1,5 +1,6 @@
 """The page says what the pipeline does: real runs fill relations with the statements that the wiring names."""
 
+import re
 from collections import defaultdict
 from pathlib import Path
 
@@ -145,7 +146,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Made], Path]:
         patch.setattr(snapshot, "connect", spying(connect, made))
         patch.setattr(candidates, "DEVIATIONS", -4)
         home = tmp_path_factory.mktemp("home")
-        shown = {"negative": ["cart"], "sampled": 1}
+        shown = {"negative": ["cart"], "sampled": 1, "tasks": ["view"]}
         s = snapshot_run(home, candidates=5, splits=list(every), k_core={"user": 2, "item": 2}, impressions=shown)
         first = snapshot.build(s, publish_events(s.paths.events(s.name), log))
         snapshot.build(s, publish_events(s.paths.events(s.name), [*log, (100, 1000, "buy", 2e6)]))
@@ -180,6 +181,7 @@ def test_the_files_of_a_snapshot_are_those_of_the_page(built: tuple[list[Made], 
     found: dict[str, tuple[str, ...]] = {}
     for path in snapshot_directory.rglob("*"):
         name = "/".join("<split>" if parent == "splits" else part for parent, part in _parts(path, snapshot_directory))
+        name = _of_any_task(name)
         if path.suffix == ".parquet":
             found[name] = tuple(
                 "hbi_<behavior>" if column.startswith("hbi_") else column for column in pq.read_schema(path).names
@@ -197,6 +199,10 @@ def test_the_files_of_a_snapshot_are_those_of_the_page(built: tuple[list[Made], 
     assert train_end.startswith("select train_end from training order by user")
 
 
+def _of_any_task(name: str) -> str:
+    return re.sub(r"-\d+\.parquet$", "-<task>.parquet", name)
+
+
 def _parts(path: Path, directory: Path) -> list[tuple[str, str]]:
     parts = path.relative_to(directory).parts
     return list(zip(("", *parts), parts, strict=False))
@@ -208,7 +214,8 @@ def _check_copy(query: str) -> None:
     path = Path(copied.args["files"][0].name)
     if "vocabularies" in path.parts:
         return
-    file = path.name if path.parent.parent.name != "splits" else f"splits/<split>/{path.name}"
+    name = _of_any_task(path.name)
+    file = name if path.parent.parent.name != "splits" else f"splits/<split>/{name}"
     select = copied.this.unnest()
     relation = select.find(sqlglot.exp.Table).name
     for chosen in select.expressions:
