@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from pipeline.benchmark.outcome import IMPRESSIONS, METRIC, STRATA
@@ -29,21 +29,23 @@ def markdown(result: Mapping[str, Any]) -> str:
         "for all its candidates, the same requests for all rows, the median of several passes.",
     ]
     if result["missing"]:
-        parts.append(f"**Incomplete**: {len(result['missing'])} runs are missing: {_missing(result['missing'])}.")
+        parts.append(f"**Incomplete**: {len(result['missing'])} runs are missing: {_missing(result)}.")
     parts += [_section(a, table) for table in result["tables"]]
     return "\n\n".join(parts) + "\n"
 
 
-def _missing(cells: Sequence[Mapping[str, Any]]) -> str:
-    """By dataset and split the rows, and their seeds."""
-    found: dict[str, dict[str, list[str]]] = {}
-    for one in cells:
-        of_table = found.setdefault(f"{one['dataset']}, {one['split']}", {})
+def _missing(result: Mapping[str, Any]) -> str:
+    """By dataset and split the rows, and their seeds; or all, where there is no table."""
+    begun = {(table["about"]["dataset"], table["about"]["split"]) for table in result["tables"]}
+    found: dict[tuple[str, str], dict[str, list[str]]] = {}
+    for one in result["missing"]:
+        of_table = found.setdefault((one["dataset"], one["split"]), {})
         of_table.setdefault(one["row"], []).append(str(one["seed"]))
-    return "; ".join(
-        f"{where}: " + ", ".join(f"{row} (seed {', '.join(seeds)})" for row, seeds in rows.items())
+    told = {
+        where: ", ".join(f"{row} (seed {', '.join(seeds)})" for row, seeds in rows.items()) if where in begun else "all"
         for where, rows in found.items()
-    )
+    }
+    return "; ".join(f"{dataset}, {split}: {rows}" for (dataset, split), rows in told.items())
 
 
 def _section(a: Mapping[str, Any], t: Mapping[str, Any]) -> str:

@@ -221,6 +221,10 @@ def test_partial_tables_say_what_is_missing(folder: Path, tmp_path: Path) -> Non
     text = b.table.with_name("tiny.md").read_text(encoding="utf-8")
     assert "**Incomplete**: 1 runs are missing: shop, leave_one_out: SASRec (seed 1)." in text
     assert "| SASRec (only seed 0) |" in text
+    b, words = settings(tmp_path / "copy", splits=["leave_one_out", "temporal"])
+    assert cli.main(["benchmark", *words, "--tables-only", "--partial"]) == 0
+    text = b.table.with_name("tiny.md").read_text(encoding="utf-8")
+    assert "4 runs are missing: shop, leave_one_out: SASRec (seed 1); shop, temporal: all." in text
 
 
 def test_killed_it_goes_on_and_ends_as_if_never_interrupted(folder: Path, tmp_path: Path, checkout: Path) -> None:
