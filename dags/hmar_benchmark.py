@@ -11,6 +11,7 @@ model is one.
 
 **When it fails**: clear what failed, or trigger it again with the same name. What is finished is not repeated, a
 training that was cut off goes on from its last checkpoint, and of a changed benchmark only what changed is run.
+What fails keeps nobody else from running; tables then need `partial`, and say what is missing.
 """
 
 from datetime import timedelta
@@ -64,7 +65,8 @@ def prepare(b: BenchmarkSettings, dataset: str) -> Prepared:
     return prepare(b, dataset)
 
 
-@step(timeout=timedelta(minutes=10))
+# What failed keeps nobody else from running; a search or cell whose dataset or search failed says so itself.
+@step(timeout=timedelta(minutes=10), trigger_rule="all_done")
 def searches(b: BenchmarkSettings) -> list[dict[str, Any]]:
     from pipeline.benchmark.cells import searches
 
@@ -79,11 +81,11 @@ def search(b: BenchmarkSettings, one: Cell) -> Searched:
     return search(b, one, ready(b, one.dataset).built)
 
 
-@step(timeout=timedelta(minutes=10), trigger_rule="none_failed")
+@step(timeout=timedelta(minutes=10), trigger_rule="all_done")
 def cells(b: BenchmarkSettings) -> list[dict[str, Any]]:
-    from pipeline.benchmark.cells import plan
+    from pipeline.benchmark.cells import chosen, plan
 
-    return [one.model_dump(mode="json") for one in plan(b)]
+    return [one.model_dump(mode="json") for one in chosen(b, plan(b))]
 
 
 @step(timeout=timedelta(hours=24), pool=POOL, map_index_template="{{ label }}")
@@ -94,8 +96,8 @@ def cell(b: BenchmarkSettings, one: Cell) -> Measured:
     return run(b, one, ready(b, one.dataset).built)
 
 
-@step(timeout=timedelta(hours=1), trigger_rule="none_failed")
-def tables(b: BenchmarkSettings, measured: list[Measured]) -> Concluded:
+@step(timeout=timedelta(hours=1), trigger_rule="all_done")
+def tables(b: BenchmarkSettings) -> Concluded:
     from pipeline.benchmark.conclude import conclude
 
     return conclude(b, f"airflow dags trigger hmar_benchmark (name {b.name})")
@@ -119,7 +121,7 @@ def hmar_benchmark() -> None:
     searched = search.partial(b=b).expand(one=planned)
     wanted = cells(b)
     wanted.set_upstream(searched)
-    tables(b, cell.partial(b=b).expand(one=wanted))
+    tables(b).set_upstream(cell.partial(b=b).expand(one=wanted))
 
 
 hmar_benchmark()

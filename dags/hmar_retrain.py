@@ -80,10 +80,14 @@ def published(s: RetrainSettings) -> Published:
 
 @step(timeout=timedelta(hours=6))
 def snapshot(s: RetrainSettings, published: Published) -> Built:
+    from pipeline.kept import keep
     from pipeline.stages.inspect import inspect
     from pipeline.stages.snapshot import build
+    from pipeline.stages.suited import suited
 
-    return inspect(s, build(s, published))
+    built = suited(s, inspect(s, build(s, published)))
+    keep(s, run(), built)
+    return built
 
 
 @step(timeout=timedelta(hours=24), pool=POOL, map_index_template="{{ label }}")

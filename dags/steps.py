@@ -103,6 +103,9 @@ def _in_turn(work: Callable[[], Any]) -> Any:
 
 
 def _typed(kind: Any, value: Any) -> Any:
+    if isinstance(kind, type) and issubclass(kind, BaseModel) and value is None:
+        # Only where a task runs whatever became of those before it.
+        raise AirflowFailException("a task before this one failed and left no result; what it says is in its log")
     if isinstance(kind, type) and issubclass(kind, LayeredSettings):
         return kind.resolve(value, use_environment=False)
     if typing.get_origin(kind) is list:

@@ -7,6 +7,7 @@ from hmar.errors import SettingsError
 from hmar.models import MODELS
 from hmar.settings import deep_merge, nearest
 from pipeline.home import run_key
+from pipeline.preflight import check_impressions
 from pipeline.results import Built
 from pipeline.training import training_settings, training_values
 from pipeline.tune_settings import TuneSettings
@@ -45,7 +46,8 @@ def check(s: TuneSettings) -> None:
     """All that can be wrong with a search before there is a snapshot.
 
     Raises:
-        SettingsError: an unknown model, a search space that is none, or a combination in it that cannot be trained.
+        SettingsError: an unknown model, a search space that is none, or a combination in it that cannot be trained,
+            or a ranker and no labelled impressions.
     """
     from hmar.tune.legal import refuse_illegal, refuse_leaks, refuse_unknown_keys
 
@@ -55,6 +57,7 @@ def check(s: TuneSettings) -> None:
         if name not in MODELS:
             raise SettingsError(f"overrides: unknown model {name!r}{nearest(name, list(MODELS))}")
     searched, base = space(s), common(s)
+    check_impressions(s, (s.model,))
     refuse_leaks(base)
     refuse_unknown_keys(searched, s.model)
     refuse_illegal(searched, base)

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hmar.errors import SettingsError
-from hmar.models import MODELS
+from hmar.models import MODELS, model_class
 from hmar.settings import deep_merge, nearest, read_yaml
 from hmar.tune.dimensions import Dimension, NamedSettings, Scalar, dimension, spelled
 
@@ -98,6 +98,11 @@ def search_space(model: str, preset: str = "", changes: Mapping[str, Any] | None
         lines |= (read_yaml(PRESETS / f"{preset}.yaml").get("search") or {}).get(model) or {}
     space = SearchSpace.parse({**lines, **(changes or {})})
     if not space.dimensions:
+        if not model_class(model).trainable:
+            raise SettingsError(
+                f"search: {model} is a rule, nothing of it is trained and nothing searched; its settings are set in "
+                f"overrides, see 'hmar models {model}'"
+            )
         raise SettingsError(f'search: {model} has no search space; give one, {{"lr": {{"type": "float", ...}}}}')
     return space
 

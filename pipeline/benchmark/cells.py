@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hmar.errors import SettingsError
+from hmar.errors import DataError, SettingsError
 from hmar.models import model_class
 from hmar.settings import deep_merge, read_yaml
 from pipeline.benchmark.settings import BenchmarkDataset, BenchmarkRow, BenchmarkSettings, matching
@@ -39,14 +39,16 @@ def chosen(b: BenchmarkSettings, cells: list[Cell]) -> list[Cell]:
 
 
 def searches(b: BenchmarkSettings) -> list[Cell]:
-    """One for every dataset, split and row that has a budget; the seed is that of all searches."""
-    return [
-        Cell(dataset=dataset, split=split, row=label, seed=b.tune.seed)
-        for dataset in b.datasets
-        for split in b.splits
-        for label, row in b.rows.items()
-        if trials(b, row)
-    ]
+    """One for every dataset, split and row that has a budget and whose cells, or those tuned as it, the filters leave;
+    the seed is that of all searches."""
+    needed = dict.fromkeys(search_of(b, one) for one in chosen(b, plan(b)))
+    return [one for one in needed if trials(b, b.rows[one.row])]
+
+
+def search_of(b: BenchmarkSettings, cell: Cell) -> Cell:
+    """The search that gives a cell its settings: of its own row, or of that which it is tuned as; all cells of a row
+    have the same one."""
+    return cell.model_copy(update={"row": b.rows[cell.row].tuned_as or cell.row, "seed": b.tune.seed})
 
 
 def trials(b: BenchmarkSettings, row: BenchmarkRow) -> int:
@@ -78,6 +80,22 @@ def check(b: BenchmarkSettings) -> None:
                     tuning.check(tune_settings(b, dataset, b.splits[0], label))
             except SettingsError as error:
                 raise SettingsError(f"dataset {dataset}, row {label}: {error}") from None
+
+
+def check_logs(b: BenchmarkSettings) -> None:
+    """The raw logs of what is to be run are there.
+
+    Raises:
+        DataError: one is not; dataset and path are named.
+    """
+    from pipeline.preflight import check_raw
+
+    for dataset in matching(list(b.datasets), b.only_datasets):
+        if b.datasets[dataset].generated is None:
+            try:
+                check_raw(raw_log(b, dataset))
+            except DataError as error:
+                raise DataError(f"dataset {dataset}: {error}") from None
 
 
 def data_settings(b: BenchmarkSettings, dataset: str) -> RetrainSettings:

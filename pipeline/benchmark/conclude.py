@@ -52,7 +52,6 @@ def conclude(b: BenchmarkSettings, command: str = "", why: Mapping[str, str] | N
             "tune": b.tune.model_dump(mode="json"),
             "confidence": b.confidence,
             "resamples": b.resamples,
-            "jobs": max(table["about"]["jobs"] for table in tables),
             "rows": {label: row.model_dump(mode="json", exclude_defaults=True) for label, row in b.rows.items()},
             "train": b.train,
         },
@@ -117,7 +116,7 @@ def _about(
         "code": sorted({_code(one) for one in made}),
         "torch": sorted({str(one["torch"]) for one in made}),
         "device": sorted({_device(one) for one in made}),
-        "jobs": max(int(one.get("jobs", 1)) for one in made),
+        "train": b.datasets[prepared.dataset].train,
         "hours": hours,
         "figures": {
             f"NDCG@10 with intervals, {prepared.dataset}, {split}": f"{b.table.name}/{name}.png",

@@ -36,14 +36,14 @@ def quality(t: Mapping[str, Any]) -> "Figure":
 
 
 def against_cost(t: Mapping[str, Any]) -> "Figure":
-    """NDCG@10 over the milliseconds of scoring and over the seconds of training, both logarithmic."""
+    """NDCG@10 over the milliseconds of scoring and over the processor seconds of training, both logarithmic."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 5), layout="constrained")
     for axes, key, name in zip(
         figure.subplots(1, 2, sharey=True),
-        ("milliseconds_per_1000", "train_seconds"),
-        ("ms per 1,000 scored candidates", "seconds of training"),
+        ("milliseconds_per_1000", "cpu_seconds"),
+        ("ms per 1,000 scored candidates", "processor seconds of training"),
         strict=True,
     ):
         for label, row in t["rows"].items():

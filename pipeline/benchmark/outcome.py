@@ -11,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from hmar.errors import DataError
+from hmar.evaluate.names import STRATA
 from pipeline.benchmark.settings import BenchmarkSettings, matching
 from pipeline.judged import evaluation_directory, per_target
 from pipeline.results import Built, Cell, Measured
@@ -23,7 +24,11 @@ METRIC = "ndcg@10"
 WITH_INTERVAL = {"ndcg@10": "full", "hr@10": "full", "mrr": "full", "hr@10 sampled": "sampled"}
 """Columns to candidates."""
 
-STRATA = ("all", "repeat", "new")
+LISTS = ("coverage@10", "popularity_percentile@10")
+"""Of the lists under full ranking."""
+
+VARIED = "row varied"
+"""Among gains: over the row that a row varies."""
 
 IMPRESSIONS = ("auc", "gauc", "mrr", "ndcg")
 
@@ -58,8 +63,10 @@ def table(b: BenchmarkSettings, built: Built, split: str, made: Sequence[Run]) -
     """All numbers of the table of one dataset and split.
 
     ``rows`` by label: ``seeds``; ``mean``, ``sd`` (None with one seed) and ``interval`` by name; ``gain`` by baseline
-    and stratum, {mean, low, high}; ``impressions``, the same for labelled impressions, where there are any; ``epochs``
-    and ``cost``, means over seeds. ``baselines`` by name: the label that was chosen on validation.
+    and stratum, {mean, low, high}, and over the row that it varies; ``impressions``, the same for labelled impressions,
+    where there are any; ``epochs``, ``best_epoch`` and ``cost``, means over seeds; ``at_limit``, how many of the runs
+    were ended by the limit of epochs. ``baselines`` by name: the label that was chosen on validation. ``targets`` and
+    ``users`` by stratum.
 
     Raises:
         DataError: an outcome is missing, or two runs were not judged on the same targets.
@@ -69,7 +76,7 @@ def table(b: BenchmarkSettings, built: Built, split: str, made: Sequence[Run]) -
         by_row.setdefault(one.cell.row, []).append(one)
     by_row = {label: by_row[label] for label in b.rows if label in by_row}
     baselines = _baselines(b, by_row)
-    rows = {label: _means(of_row) for label, of_row in by_row.items()}
+    rows = {label: {**_means(of_row), "varies": b.rows[label].varies} for label, of_row in by_row.items()}
     told = _ranked(b, built, split, by_row, baselines, rows)
     _shown(b, built, split, by_row, baselines, rows)
     return {**told, "baselines": baselines, "rows": rows}
@@ -93,11 +100,13 @@ def _means(of_row: Sequence[Run]) -> dict[str, Any]:
     """What needs no outcome per target."""
     names = [f"test/full/{stratum}/{METRIC}" for stratum in STRATA]
     names += ["test/full/all/hr@10", "test/full/all/mrr", "test/sampled/all/hr@10", _VALIDATION]
+    names += [f"test/full/all/{metric}" for metric in LISTS]
     names += [f"test/impressions/all/{metric}" for metric in IMPRESSIONS]
     metrics = [one.content["metrics"] for one in of_row]
     values = {name: [float(m[name]) for m in metrics] for name in names if all(name in m for m in metrics)}
     costs = [one.content["cost"] for one in of_row]
     epochs = [one.content["epochs"] for one in of_row]
+    limits = [one.content["made_of"]["training"]["max_epochs"] for one in of_row]
     return {
         "model": of_row[0].content["model"],
         "seeds": [one.cell.seed for one in of_row],
@@ -106,6 +115,8 @@ def _means(of_row: Sequence[Run]) -> dict[str, Any]:
         "interval": {},
         "gain": {},
         "epochs": float(np.mean(epochs)),
+        "best_epoch": _mean([one.content["best_epoch"] for one in of_row]),
+        "at_limit": sum(ran == limit for ran, limit in zip(epochs, limits, strict=True) if ran),
         "cost": {key: _mean([cost[key] for cost in costs]) for key in costs[0]},
         "leaks": sorted({leak for one in of_row for leak in one.content["leaks"]}),
     }
@@ -136,8 +147,12 @@ def _ranked(
         if not (one.users.shape == first.users.shape and (one.targets == first.targets).all()):
             raise DataError(f"{label}: was judged on other targets than the other rows; delete its cells and run again")
     counts: dict[str, Any] = {"targets": {}, "users": {}}
+    compared = {
+        label: {**baselines, **({VARIED: b.rows[label].varies} if b.rows[label].varies in outcomes else {})}
+        for label in outcomes
+    }
     for stratum in STRATA:
-        chosen = {"all": np.ones(len(first.users), bool), "repeat": first.repeat, "new": ~first.repeat}[stratum]
+        chosen = first.strata[stratum]
         counts["targets"][stratum] = int(chosen.sum())
         if not chosen.any():
             continue
@@ -145,7 +160,7 @@ def _ranked(
         columns: dict[tuple[str, str, str], Floats] = {}
         for label, one in outcomes.items():
             columns |= {(label, "value", name): one.values[name] for name in wanted if name in one.values}
-            for name, base in baselines.items():
+            for name, base in compared[label].items():
                 if base != label:
                     columns[label, "gain", name] = one.values[METRIC] - outcomes[base].values[METRIC]
         values = np.stack(list(columns.values()), axis=1)[chosen]
@@ -169,17 +184,19 @@ def _told(interval: Any, place: int) -> dict[str, float | None]:
 
 @dataclass(frozen=True)
 class _Outcome:
-    """Test targets of a row: users and targets int64 [N], repeat bool [N], values by column, means over seeds [N]."""
+    """Test targets of a row: users and targets int64 [N], strata bool [N] by name, values by column, means over seeds
+    [N]."""
 
     users: NDArray[np.integer]
     targets: NDArray[np.int64]
-    repeat: NDArray[np.bool_]
+    strata: dict[str, NDArray[np.bool_]]
     values: dict[str, Floats]
 
 
 def _outcome(of_row: Sequence[Run], built: Built, split: str) -> _Outcome:
     from hmar.evaluate import metrics
     from hmar.evaluate import per_target as outcome
+    from hmar.evaluate.strata import among
 
     tables = [outcome.read(per_target(one.directory, built.id, split)) for one in of_row]
     values = {}
@@ -190,7 +207,9 @@ def _outcome(of_row: Sequence[Run], built: Built, split: str) -> _Outcome:
     return _Outcome(
         users=first.column("user").to_numpy(),
         targets=first.column("target").to_numpy(),
-        repeat=first.column("repeat").to_numpy(zero_copy_only=False),
+        strata=among(
+            *(first.column(name).to_numpy() for name in ("repeat", "cold_user", "cold_item", "history_length"))
+        ),
         values=values,
     )
 

@@ -64,6 +64,8 @@ class BenchmarkRow(Section):
     """Trials of its search; if not given, the benchmark's."""
     tuned_as: str = ""
     """Another row, whose best settings this one takes, its own over them: for ablations."""
+    varies: str = ""
+    """Another row, which this one changes in one thing; the tables have what that gains, paired over users."""
 
 
 class SearchSettings(Section):
@@ -160,6 +162,8 @@ class BenchmarkSettings(LayeredSettings):
                 raise ValueError(f"{label}: tuned_as: {row.tuned_as!r} is no row of model {row.model}")
             if row.tuned_as and rows[row.tuned_as].tuned_as:
                 raise ValueError(f"{label}: tuned_as: {row.tuned_as!r} is itself tuned as another row; name that one")
+            if row.varies and (row.varies not in rows or row.varies == label):
+                raise ValueError(f"{label}: varies: {row.varies!r} is no other row{nearest(row.varies, list(rows))}")
         return rows
 
     @model_validator(mode="after")

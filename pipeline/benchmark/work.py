@@ -6,6 +6,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
 from hmar.errors import BusyError, HmarError, Interrupted
+from pipeline.benchmark import cells
 from pipeline.benchmark.settings import BenchmarkSettings
 from pipeline.results import Built, Cell, Measured, Searched
 from pipeline.signals import stopped_by_signals
@@ -96,7 +97,7 @@ def _queue(
             if benchmark.measured(b, cell, of) is None:
                 queue.append(unit)
             continue
-        first = benchmark.searched_as(b, cell).model_copy(update={"seed": b.tune.seed})
+        first = cells.search_of(b, cell)
         if first not in searches:
             name = f"search {first.dataset}, {first.split}, {first.row}"
             searches[first] = _Unit(name, _search(b, first, of, stop, tell, name))

@@ -33,6 +33,8 @@ def main(arguments: list[str]) -> int:
     from pipeline.registry import quiet_client
 
     cells.check(b)
+    if not b.tables_only:
+        cells.check_logs(b)
     wanted = cells.chosen(b, cells.plan(b))
     if b.dry_run:
         return _dry_run(b, len(wanted))
@@ -117,7 +119,8 @@ def _dry_run(b: BenchmarkSettings, wanted: int) -> int:
     from pipeline.commands.screen import console
 
     searches = [row for row in b.rows.values() if cells.trials(b, row)]
-    told = f"{len(b.rows)} rows, {len(b.datasets)} datasets, splits {', '.join(b.splits)}, seeds {b.seeds}"
+    seeds = ", ".join(map(str, b.seeds))
+    told = f"{len(b.rows)} rows, {len(b.datasets)} datasets, splits {', '.join(b.splits)}, seeds {seeds}"
     console.print(f"nothing was done; {told}: {wanted} runs", markup=False, soft_wrap=True)
     if searches:
         times = len(b.datasets) * len(b.splits)

@@ -33,6 +33,7 @@ def main(arguments: list[str]) -> int:
     tuning.check(s)
     if command.dry_run:
         return _dry_run(s)
+    preflight.check_device(s, (s.model,))
     preflight.check_home(s)
     preflight.check_mlflow(s)
     built = stages.built(s)

@@ -3,7 +3,8 @@
 ::
 
     <home>/benchmarks/<name>/raw/                                   made-up logs
-    <home>/benchmarks/<name>/prepared/<dataset>.json                the snapshot of these settings
+    <home>/benchmarks/<name>/published/<dataset>.json               which events this benchmark has published
+    <home>/benchmarks/<name>/prepared/<dataset>-<key>.json          the snapshot of these settings
     <home>/benchmarks/<name>/tuned/<dataset>/<split>/<row>-<key>.json    what a search has found
     <home>/benchmarks/<name>/cells/<dataset>/<split>/<row>-<seed>-<key>.json    a finished cell
 
@@ -20,14 +21,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hmar.errors import BusyError, DataError
+from hmar.errors import BusyError, DataError, SettingsError
 from pipeline.benchmark import cells
 from pipeline.benchmark.settings import BenchmarkSettings
 from pipeline.home import run_key
 from pipeline.process import run_module
-from pipeline.results import Built, Cell, Evaluated, Measured, Prepared, Searched, Trained
+from pipeline.results import Built, Cell, Evaluated, Landed, Measured, Prepared, Searched, Trained
 from pipeline.settings import RetrainSettings
-from pipeline.storage.atomic import write_json
+from pipeline.storage.atomic import read_json, write_json
+from pipeline.storage.events_store import MANIFEST, read_manifest
 from pipeline.storage.lock import dataset_lock
 
 if TYPE_CHECKING:
@@ -46,6 +48,7 @@ def prepare(b: BenchmarkSettings, dataset: str) -> Prepared:
     """Read, judge and publish the raw log, and build its snapshot, with all splits; what is there is reused.
 
     Raises:
+        SettingsError: events of this name are there that this benchmark has not published.
         HmarError: as the stages ingest, validate and snapshot.
     """
     from pipeline.stages.ingest import land
@@ -55,17 +58,36 @@ def prepare(b: BenchmarkSettings, dataset: str) -> Prepared:
 
     _make_log(b, dataset)
     s = _with_splits(b, dataset)
-    published = _in_turn(lambda: validate(s, land(s)))
+    landed = _in_turn(lambda: land(s))
+    _claim(b, s, landed)
+    published = _in_turn(lambda: validate(s, landed))
     built = _in_turn(lambda: inspect(s, build(s, published)))
     found = Prepared(dataset=dataset, built=built, accounts=published.accounts)
     write_json(_prepared_file(b, s), found.model_dump(mode="json"))
     return found
 
 
+def _claim(b: BenchmarkSettings, s: RetrainSettings, landed: Landed) -> None:
+    """Refuse to replace the events of a nightly run, or of another benchmark, that has a dataset of the same name; note
+    what is ours before it is published, so that a kill between the two does not make it foreign."""
+    events, file = s.paths.events(s.name), b.directory / "published" / f"{s.name}.json"
+    ours = list((read_json(file) or {}).get("fingerprints", []))
+    if not landed.reused and (events / MANIFEST).is_file():
+        manifest = read_manifest(events)
+        if manifest.fingerprint not in ours:
+            inputs = ", ".join(one.name for one in manifest.inputs[:3]) + (", ..." if len(manifest.inputs) > 3 else "")
+            raise SettingsError(
+                f"datasets.{s.name}: {events} holds events that benchmark {b.name} has not published ({inputs}), and "
+                "they would be replaced; give the dataset another name, or the benchmark a --home of its own"
+            )
+    if landed.fingerprint not in ours:
+        write_json(file, {"fingerprints": [*ours, landed.fingerprint]})
+
+
 def prepared(b: BenchmarkSettings, dataset: str) -> Prepared | None:
     """The dataset as these settings prepared it last; None where they never did."""
     s = _with_splits(b, dataset)
-    found = _read(_prepared_file(b, s))
+    found = read_json(_prepared_file(b, s))
     if found is None:
         return None
     told = Prepared.model_validate(found)
@@ -145,7 +167,7 @@ def search(
     from hmar.tune.study import Study, best
     from pipeline.stages import tune
 
-    cell = searched_as(b, cell)
+    cell = cells.search_of(b, cell)
     found = searched(b, cell, built)
     if found is not None:
         return found
@@ -172,17 +194,12 @@ def search(
 
 def searched(b: BenchmarkSettings, cell: Cell, built: Built) -> Searched | None:
     """What the search for the cell's row has found; None where it is not over. Without one nothing is found."""
-    cell = searched_as(b, cell)
+    cell = cells.search_of(b, cell)
     if not cells.trials(b, b.rows[cell.row]):
         nothing: dict[str, Any] = {"settings": {}, "trials": 0, "epochs": 0, "seconds": 0.0}
         return Searched(dataset=cell.dataset, split=cell.split, row=cell.row, **nothing)
-    found = _read(_searched_file(b, cell, built))
+    found = read_json(_searched_file(b, cell, built))
     return Searched.model_validate(found) if found else None
-
-
-def searched_as(b: BenchmarkSettings, cell: Cell) -> Cell:
-    """The cell whose search gives this one its settings: its own, or that of the row it is tuned as."""
-    return cell.model_copy(update={"row": b.rows[cell.row].tuned_as or cell.row})
 
 
 def _searched_file(b: BenchmarkSettings, cell: Cell, built: Built) -> Path:
@@ -234,7 +251,7 @@ def run(
         trained = train(s, built, row.model, name, tracking=tracking, relay=relay, enough=enough)
         evaluated = evaluate(s, built, trained, relay=relay)
         cost = _cost(s, built, trained, relay)
-        write_json(file, _result(s, built, cell, trained, evaluated, cost, b.jobs))
+        write_json(file, _result(s, built, cell, trained, evaluated, cost))
     shutil.rmtree(directory / "checkpoints", ignore_errors=True)
     return Measured(cell=cell, file=file)
 
@@ -244,7 +261,7 @@ def measured(b: BenchmarkSettings, cell: Cell, built: Built) -> Measured | None:
     if searched(b, cell, built) is None:
         return None
     _, file = _of_cell(b, cell, built)
-    return Measured(cell=cell, file=file) if _read(file) else None
+    return Measured(cell=cell, file=file) if read_json(file) else None
 
 
 def _of_cell(b: BenchmarkSettings, cell: Cell, built: Built) -> tuple[RetrainSettings, Path]:
@@ -281,7 +298,6 @@ def _result(
     trained: Trained,
     evaluated: Evaluated,
     scoring: dict[str, Any],
-    jobs: int,
 ) -> dict[str, Any]:
     from hmar.tracking.environment import environment_tags, processor
     from hmar.train import cost
@@ -320,15 +336,5 @@ def _result(
             **{name.removeprefix("hmar."): value for name, value in code.items()},
             **report["made"],
             "machine": f"{processor()}, {os.cpu_count()} cores",
-            "jobs": jobs,
         },
     }
-
-
-def _read(file: Path) -> dict[str, Any] | None:
-    """A JSON file of ours; None where it is not there or damaged, so that it is made again."""
-    try:
-        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return content

@@ -46,7 +46,7 @@ def results(run: Any, task_id: str) -> Any:
 def test_retrain_ends_with_a_champion_and_recommendations(bag: Any, home: Path, movielens_log: Path) -> None:
     from mlflow import MlflowClient
 
-    from pipeline.home import Home
+    from pipeline.home import Home, run_key
 
     conf = {"dataset": "movielens", "raw": str(movielens_log), "models": ["popularity"], "recommend": {"k": 3}}
     run = bag.dags["hmar_retrain"].test(run_conf=conf)
@@ -57,6 +57,8 @@ def test_retrain_ends_with_a_champion_and_recommendations(bag: Any, home: Path, 
     assert str(champion.version) == promoted["champion"]
     recommended = results(run, "recommend")
     assert recommended["rows"] == 3 * recommended["users"]
+    built = results(run, "snapshot")
+    assert Home(home).kept(run_key(run.run_id), built["id"]).is_file(), "what the run's report needs"
 
 
 def test_a_search_is_a_task_per_trial_and_goes_on_where_it_stood(bag: Any, home: Path, movielens_log: Path) -> None:
@@ -108,6 +110,42 @@ def test_a_benchmark_is_a_task_per_search_and_run_and_repeats_nothing(bag: Any, 
     text = Path(told["markdown"]).read_text(encoding="utf-8")
     assert "| SASRec |" in text
     assert "| Recent |" in text
+
+
+def test_a_row_that_fails_keeps_no_other_from_its_run_nor_a_partial_table_from_saying_so(
+    bag: Any, home: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "broken.yaml"
+    file.write_text(
+        "name: broken\nsplits: [leave_one_out]\nseeds: [0]\ntrain: {max_epochs: 1}\ntrials: 1\n"
+        "datasets:\n  films: {generated: {source: movielens, users: 60, items: 40, events_per_user: 20}}\n"
+        "rows:\n  Recent: {model: recent}\n"
+        "  diverges: {model: sasrec, train: {lr: 1.0e+30, loss: bce}}\n"
+        "  SASRec: {model: sasrec, train: {lr: 0.001, loss: bce}, trials: 0}\n"
+    )
+    seen = {}
+    for partial in (False, True):
+        run = bag.dags["hmar_benchmark"].test(run_conf={"file": str(file), "partial": partial})
+        ends = {task: [str(one.state) for one in run.get_task_instances() if one.task_id == task]
+                for task in ("search", "cell", "tables")}  # fmt: skip
+        assert ends["search"] == ["failed"]
+        assert sorted(ends["cell"]) == ["failed", "success", "success"]
+        seen[partial] = ends["tables"]
+    assert seen == {False: ["failed"], True: ["success"]}
+    told = results(run, "tables")
+    assert (told["cells"], [one["row"] for one in told["missing"]]) == (2, ["diverges"])
+
+
+def test_a_benchmark_without_searches_comes_to_its_table_and_a_refused_one_to_nothing(bag: Any, home: Path) -> None:
+    log = {"source": "movielens", "users": 60, "items": 40, "events_per_user": 20}
+    conf = {"name": "plain", "datasets": {"films": {"generated": log}}, "splits": ["leave_one_out"], "seeds": [0]}
+    run = bag.dags["hmar_benchmark"].test(run_conf={**conf, "rows": {"Recent": {"model": "recent"}}})
+    ends = states(run)
+    assert {task: end for task, end in ends.items() if end != "success"} == {"search": "skipped"}
+    assert results(run, "tables")["cells"] == 1
+    run = bag.dags["hmar_benchmark"].test(run_conf={**conf, "name": "wrong", "rows": {"Recent": {"model": "recant"}}})
+    assert set(states(run).values()) == {"failed", "upstream_failed"}
+    assert not (home / "benchmarks" / "wrong").exists()
 
 
 def updates() -> list[tuple[str, str | None, Any]]:

@@ -340,7 +340,7 @@ def test_a_dry_run_shows_the_space_and_the_budget(tmp_path: Path, capsys: pytest
     ("words", "said"),
     [
         (["--model", "hmra"], "model: unknown 'hmra'; did you mean 'hmar'?"),
-        (["--model", "popularity"], "search: popularity has no search space"),
+        (["--model", "popularity"], "search: popularity is a rule, nothing of it is trained and nothing searched"),
         (["--search", '{"lrr": {"type": "float", "low": 1, "high": 2}}'], "did you mean 'lr'?"),
         (["--search", '{"lr": {"type": "float", "low": 2, "high": 1}}'], "low 2 is above high 1"),
         (["--overrides", '{"hmar": {"gbce_t": 0.5}}'], "only loss gbce has it"),

@@ -79,7 +79,7 @@ def test_a_space_changes_line_by_line() -> None:
         ({"lr": {"low": 1, "high": 2}}, r"^search\.lr: expected a mapping with type"),
         ({"lr": {**LR, "type": "flot"}}, r"^search\.lr: unknown type 'flot'; did you mean 'float'\?$"),
         ({"lr": {**LR, "hgih": 2}}, r"^search\.lr: hgih: unknown setting; did you mean 'high'\?$"),
-        ({"lr": {**LR, "low": 1.0}}, r"^search\.lr: FloatRange: low 1 is above high 0\.01$"),
+        ({"lr": {**LR, "low": 1.0}}, r"^search\.lr: low 1 is above high 0\.01$"),
         ({"lr": {**LR, "low": 0.0}}, r"^search\.lr: .*log needs low above 0"),
         ({"lr": {**LR, "high": float("inf")}}, r"^search\.lr: .*finite"),
         ({"config.d": {"type": "int", "low": 1, "high": 9, "step": 3}}, r"^search\.config\.d: .*steps of 3 from 1"),
@@ -137,8 +137,10 @@ def test_pairs_that_never_meet_are_not_refused() -> None:
 
 
 def test_a_model_without_a_space_needs_one() -> None:
-    with pytest.raises(SettingsError, match=r"^search: popularity has no search space; give one"):
-        search_space("popularity", "movielens")
+    with pytest.raises(SettingsError, match=r"^search: sasrec has no search space; give one"):
+        search_space("sasrec", "", dict.fromkeys(search_space("sasrec").dimensions))
+    with pytest.raises(SettingsError, match=r"^search: recent is a rule, nothing of it is trained (?!.*lr)"):
+        search_space("recent", "movielens")
     with pytest.raises(SettingsError, match=r"^model: unknown 'hmra'; did you mean 'hmar'\?$"):
         search_space("hmra")
 

@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
-from hmar.errors import SettingsError
+from hmar.errors import DataError, SettingsError
 from hmar.models import MODELS, model_class
 from pipeline import cli
 from pipeline.benchmark import cells
 from pipeline.benchmark.settings import BenchmarkSettings
+from pipeline.stages import benchmark as stages
 from pipeline.training import training_settings
 
 LOG = {"shop": {"generated": {"source": "taobao", "users": 50, "items": 40}}}
@@ -110,6 +111,7 @@ def test_other_settings_are_another_cell_and_how_it_is_run_is_not(tmp_path: Path
     [
         ({"rows": {"x": {"model": "sasrek"}}}, "unknown model 'sasrek'; did you mean 'sasrec'"),
         ({"rows": {"x": {"model": "sasrec", "tuned_as": "y"}}}, "tuned_as: 'y' is no row of model sasrec"),
+        ({"rows": {"x": {"model": "sasrec", "varies": "x"}}}, "varies: 'x' is no other row"),
         ({"rows": {"x": {"model": "sasrec"}}, "baselines": {"best": ["SAS*"]}}, r"baselines.best: nothing is called"),
         ({"rows": {"x": {"model": "sasrec"}}, "only_rows": ["y"]}, "only_rows: nothing is called 'y'"),
         ({"datasets": {"a/b": {"dataset": "taobao", "raw": "x"}}}, "'a/b': a name is letters"),
@@ -142,6 +144,35 @@ def test_refused_before_anything_is_run(tmp_path: Path, values: dict[str, Any], 
         cells.check(b)
 
 
+@pytest.mark.slow
+def test_events_that_others_published_are_not_replaced(tmp_path: Path) -> None:
+    """A nightly dataset of the same name keeps its events; one's own may be made anew, and equal ones are reused."""
+    b = benchmark(tmp_path, rows={"x": {"model": "recent"}})
+    first = stages.prepare(b, "shop")
+    again = {"shop": {**LOG["shop"], "retrain": {"ingest": {"partition": "month"}}}}
+    assert stages.prepare(benchmark(tmp_path, datasets=again), "shop").accounts == first.accounts
+    events = tmp_path / "home" / "events" / "dataset=shop"
+    before = {path: path.read_bytes() for path in events.rglob("*") if path.is_file()}
+    other = benchmark(tmp_path, name="other", datasets={"shop": {"generated": {"users": 60, "items": 40}}})
+    with pytest.raises(
+        SettingsError, match=r"datasets.shop: .* benchmark other has not published \(UserBehavior.csv\)"
+    ):
+        stages.prepare(other, "shop")
+    assert {path: path.read_bytes() for path in events.rglob("*") if path.is_file()} == before
+    stages.prepare(benchmark(tmp_path, name="equal", datasets=again), "shop")
+
+
+def test_a_raw_log_that_is_not_there_is_named_before_anything_is_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "nowhere.yaml"
+    file.write_text("datasets:\n  films: {dataset: movielens, raw: nowhere}\nrows:\n  Recent: {model: recent}\n")
+    words = ["--settings", str(file), "--data", str(tmp_path), "--home", str(tmp_path / "home")]
+    assert cli.main(["benchmark", *words, "--dry-run"]) == DataError.exit_code
+    assert f"dataset films: raw: {tmp_path}/nowhere does not exist" in capsys.readouterr().err.replace("\n", " ")
+    assert not (tmp_path / "home").exists()
+
+
 def test_a_relative_raw_log_lies_in_the_benchmarks_data_directory(tmp_path: Path) -> None:
     datasets = {"films": {"dataset": "movielens", "raw": "ml-100k"}}
     b = benchmark(tmp_path, datasets=datasets, data=str(tmp_path / "logs"))
@@ -156,6 +187,6 @@ def test_a_dry_run_counts_runs_and_trials(tmp_path: Path, capsys: pytest.Capture
     )
     assert cli.main(["benchmark", "--settings", str(file), "--home", str(tmp_path / "home"), "--dry-run"]) == 0
     shown = capsys.readouterr().out
-    assert ": 6 runs" in shown, "one of Recent and two of SASRec on each of two splits"
+    assert "seeds 0, 1: 6 runs" in shown, "one of Recent and two of SASRec on each of two splits"
     assert "2 searches, 6 trials in all" in shown
     assert not (tmp_path / "home").exists()

@@ -98,13 +98,24 @@ def test_means_and_gains_are_those_of_the_outcomes_per_target(folder: Path, resu
     ours, targets = ndcg(b, "SASRec")
     rule, _ = ndcg(b, "Popularity")
     row = result["tables"][0]["rows"]["SASRec"]
-    for stratum, chosen in {"all": np.ones(len(ours), bool), "repeat": targets["repeat"].to_numpy()}.items():
+    length = targets["history_length"]
+    strata = {
+        "all": np.ones(len(ours), bool),
+        "repeat": targets["repeat"].to_numpy(),
+        "length_21-50": ((length > 20) & (length <= 50)).to_numpy(),
+    }
+    for stratum, chosen in strata.items():
+        assert chosen.any()
+        assert result["tables"][0]["targets"][stratum] == chosen.sum()
         assert row["mean"][f"test/full/{stratum}/ndcg@10"] == pytest.approx(ours[chosen].mean())
         assert row["interval"][f"ndcg@10 {stratum}"]["mean"] == pytest.approx(ours[chosen].mean())
         assert row["gain"]["best rule"][stratum]["mean"] == pytest.approx((ours - rule)[chosen].mean())
     per_seed = [one.content["metrics"]["test/full/all/ndcg@10"] for one in runs(b) if one.cell.row == "SASRec"]
     assert len(set(per_seed)) == 2, "two seeds, two models"
     assert row["sd"]["test/full/all/ndcg@10"] == pytest.approx(np.std(per_seed, ddof=1))
+    assert row["mean"]["test/full/all/coverage@10"] == pytest.approx(
+        np.mean([one.content["metrics"]["test/full/all/coverage@10"] for one in runs(b) if one.cell.row == "SASRec"])
+    )
     assert row["seeds"] == [0, 1]
     assert result["tables"][0]["rows"]["Popularity"]["seeds"] == [0], "a rule is run once"
 
@@ -170,7 +181,36 @@ def test_labelled_impressions_have_their_table(folder: Path, result: dict[str, A
     for metric in ("gauc", "mrr", "ndcg"):
         means = [one.content["metrics"][f"test/impressions/all/{metric}"] for one in of_row]
         assert row["impressions"]["interval"][metric]["mean"] == pytest.approx(np.mean(means))
-    assert row["impressions"]["gain"]["best rule"]["gauc"]["low"] is not None
+    ours, rule = (shown(b, label) for label in ("SASRec", "Popularity"))
+    told = row["impressions"]["gain"]["best rule"]["gauc"]
+    weight = ours["impressions"]
+    assert told["mean"] == pytest.approx(float(((ours["auc"] - rule["auc"]) * weight).sum() / weight.sum()))
+    assert told["low"] < told["mean"] < told["high"]
+
+
+def shown(b: BenchmarkSettings, row: str) -> Any:
+    """Users with impressions of both labels, their AUC a mean over seeds."""
+    files = [next(one.directory.rglob("impressions_test.parquet")) for one in runs(b) if one.cell.row == row]
+    tables = [pq.read_table(file).to_pandas().dropna(subset="auc") for file in files]
+    return tables[0].assign(auc=np.mean([table["auc"] for table in tables], axis=0))
+
+
+def test_a_limit_of_epochs_and_a_varied_row_are_told(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "copy")
+    rows = {**SETTINGS["rows"], "Popularity": {"model": "popularity", "varies": "SASRec"}}
+    b, words = settings(tmp_path / "copy", rows=rows, baselines={})
+    assert cli.main(["benchmark", *words, "--tables-only"]) == 0
+    table = json.loads(b.table.with_name("tiny.json").read_text(encoding="utf-8"))["tables"][0]
+    ours, _ = ndcg(b, "SASRec")
+    rule, _ = ndcg(b, "Popularity")
+    gain = table["rows"]["Popularity"]["gain"][outcome.VARIED]
+    assert gain["all"]["mean"] == pytest.approx((rule - ours).mean())
+    assert outcome.VARIED not in table["rows"]["SASRec"]["gain"]
+    text = b.table.with_name("tiny.md").read_text(encoding="utf-8")
+    assert f"{gain['all']['low']:+.4f}, {gain['all']['high']:+.4f}] (SASRec) |" in text
+    assert "Over the presets: all rows (device cpu, max_epochs 12, patience 12); SASRec (loss bce, config." in text
+    assert table["rows"]["SASRec"]["at_limit"] == 2
+    assert "of 12* |" in text
 
 
 def test_one_experiment_holds_the_runs_and_the_tables(folder: Path) -> None:
