@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hmar.errors import SettingsError
-from hmar.models import MODELS
+from hmar.models import MODELS, model_class
 from hmar.settings import deep_merge, nearest
 from pipeline.settings import RetrainSettings
 
@@ -56,6 +56,10 @@ def training_settings(s: RetrainSettings, model: str, snapshot: Path, run: str) 
     from hmar.train.settings import TrainSettings
 
     values = training_values(s, model, snapshot, run)
+    own = model_class(model).Config.model_fields
+    for key in values:
+        if key in own and key not in TrainSettings.model_fields:
+            raise SettingsError(f"training settings of {model}: {key}: unknown setting; did you mean 'config.{key}'?")
     try:
         return TrainSettings.resolve(values, use_environment=False)
     except SettingsError as error:

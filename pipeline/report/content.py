@@ -3,23 +3,29 @@
 import json
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hmar import __version__
+from hmar.atomic import read_json
 from hmar.data.snapshot import Snapshot
 from hmar.evaluate.names import LENGTH_STRATA
-from hmar.tracking.client import public
-from hmar.tracking.environment import environment_tags
+from hmar.tracking.client import public, service_errors
+from hmar.tracking.environment import ENVIRONMENT_TAGS
 from pipeline.checks.judge import first_page
+from pipeline.doubts import doubts
 from pipeline.judged import read_report
-from pipeline.registry import CHAMPION, Registry, own_tags
+from pipeline.kept import known_now, masked, read_kept
+from pipeline.registry import Registry, own_tags, quiet_client
 from pipeline.report import figures
+from pipeline.report.density import density
 from pipeline.report.tables import number, strata_table, tables, target_counts
 from pipeline.results import Built, Evaluated, Promoted
 from pipeline.settings import RetrainSettings
-from pipeline.stages.recommend import FILE, read_latest
+from pipeline.stages.recommend import FILE, counts, written_at
 from pipeline.stages.register import nominee
-from pipeline.storage.events_store import EventsManifest, read_manifest
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
 
 SHOWN_USERS = 5
 SHOWN_ITEMS = 10
@@ -36,10 +42,12 @@ def gather(
     snapshot = Snapshot(built.snapshot)
     reports = {one.model: read_report(one.directory, built.id, s.split) for one in evaluated}
     metrics = {model: report["metrics"] for model, report in reports.items()}
-    events = read_manifest(s.paths.events(s.name))
-    trainings = [_training(one, reports[one.model]) for one in evaluated]
+    kept = read_kept(s, run, built) or known_now(s, built)
+    trainings = [_training(one, reports[one.model], environment(s, one.mlflow_run)) for one in evaluated]
     best = nominee(evaluated, s.promote.metric, s.models)
     protocol = _protocol(s, built, trainings)
+    decision = _decision(s, best, promoted)
+    recommended = _recommendations(s, built, snapshot, decision["champion"], decision["champion_model"])
     return {
         "run": run,
         "made_at": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
@@ -48,8 +56,8 @@ def gather(
         "split": s.split,
         "metric": s.promote.metric,
         "nominee": best.model,
-        "events": _events(events),
-        "data_checks": data_checks(s.paths.data_docs(s.name)),
+        "rows": kept.rows,
+        "data_checks": kept.checks,
         "data_docs": first_page(s.paths.data_docs(s.name)),
         "snapshot": _snapshot(snapshot, s.split),
         "behavior_figure": figures.bars(
@@ -60,50 +68,27 @@ def gather(
         "target_counts": target_counts(metrics),
         "trainings": trainings,
         "figures": _figures(evaluated, metrics),
-        "decision": _decision(s, best, promoted),
-        "recommendations": _recommendations(s, snapshot),
-        "settings": _lines(s.model_dump(mode="json")),
-        "environment": {key.removeprefix("hmar."): value for key, value in environment_tags("", 0).items() if value},
+        "decision": decision,
+        "recommendations": recommended,
+        "doubts": doubts(evaluated, s.promote.metric, recommended.get("users")),
+        "settings": _lines(masked(kept.settings)),
+        "snapshot_settings": _lines(masked(snapshot.manifest.settings)),
         "tracking": public(s.mlflow_uri),
         "version": __version__,
     }
-
-
-def data_checks(project: Path) -> list[dict[str, Any]]:
-    """The expectations of the last validation: name, expected, found, success, why."""
-    from pipeline.stages.validate import RESULT
-
-    try:
-        found = json.loads((project / RESULT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return []
-    return list(found["checks"])
 
 
 def _protocol(s: RetrainSettings, built: Built, trainings: list[dict[str, Any]]) -> str:
     seeds = sorted({str(one["seed"]) for one in trainings})
     devices = sorted({one["device"] for one in trainings})
     seconds = sum(one["seconds"] for one in trainings) + sum(one["judged_seconds"] for one in trainings)
+    codes = sorted({one["environment"].get("version", "") for one in trainings} - {""})
+    code = f"code {', '.join(codes)}, " if codes else ""
     return (
         f"Snapshot {built.id}, split {s.split}, {'seed' if len(seeds) == 1 else 'seeds'} {', '.join(seeds)}, "
-        f"code {__version__}, {clock(seconds)} of training and judging on {', '.join(devices)}; "
+        f"{code}{clock(seconds)} of training and judging on {', '.join(devices)}; "
         f"{s.promote.confidence:.0%} bootstrap intervals over users; equal scores count against the model."
     )
-
-
-def _events(events: EventsManifest) -> dict[str, Any]:
-    partitions = events.partitions
-    return {
-        "source": events.source,
-        "accounts": events.accounts,
-        "inputs": events.inputs,
-        "behaviors": events.behaviors,
-        "outside_window": events.outside_window,
-        "first": f"{min(p.min_time for p in partitions):%Y-%m-%d %H:%M}" if partitions else "",
-        "last": f"{max(p.max_time for p in partitions):%Y-%m-%d %H:%M}" if partitions else "",
-        "partitions": len(partitions),
-        "digest": events.digest,
-    }
 
 
 def _snapshot(snapshot: Snapshot, split: str) -> dict[str, Any]:
@@ -122,14 +107,14 @@ def _snapshot(snapshot: Snapshot, split: str) -> dict[str, Any]:
         "repeats": manifest.repeats,
         "mean_length": float(lengths.mean()) if len(lengths) else 0.0,
         "longest": int(lengths.max()) if len(lengths) else 0,
-        "density": manifest.events / max(manifest.users * manifest.items, 1),
+        "density": density(snapshot),
         "accounts": manifest.accounts,
         "targets": parts,
         "code_version": manifest.code_version,
     }
 
 
-def _training(one: Evaluated, report: dict[str, Any]) -> dict[str, Any]:
+def _training(one: Evaluated, report: dict[str, Any], made_by: dict[str, str]) -> dict[str, Any]:
     from hmar.train.directory import read_record
 
     record = read_record(one.directory)
@@ -147,16 +132,26 @@ def _training(one: Evaluated, report: dict[str, Any]) -> dict[str, Any]:
         "judged_seconds": float(report["made"].get("seconds", 0)),
         "device": str(report["made"].get("device", "")),
         "seed": settings.get("seed", 0),
-        "settings": _lines(settings),
+        "settings": _lines(masked(settings)),
+        "environment": made_by,
     }
+
+
+def environment(s: RetrainSettings, mlflow_run: str) -> dict[str, str]:
+    """What a training ran in, as its MLflow run says: version, device, threads, torch, python, commit.
+
+    Raises:
+        ServiceError: MLflow does not answer, or does not know the run.
+    """
+    client = quiet_client(s.mlflow_uri)
+    with service_errors(s.mlflow_uri):
+        tags = client.get_run(mlflow_run).data.tags
+    return {key.rpartition(".")[2]: tags[key] for key in ENVIRONMENT_TAGS if tags.get(key)}
 
 
 def _history(directory: Path) -> list[dict[str, Any]]:
     """The rows of history.json, one per epoch; a rule has none."""
-    try:
-        rows = json.loads((directory / "history.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return []
+    rows = read_json(directory / "history.json")
     return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
 
 
@@ -189,8 +184,8 @@ def _figures(evaluated: list[Evaluated], metrics: dict[str, dict[str, float]]) -
 def _decision(s: RetrainSettings, best: Evaluated, promoted: Promoted) -> dict[str, Any]:
     registry = Registry(s)
     version = registry.of_run(best.mlflow_run)
-    champion = registry.by_alias(CHAMPION)
     tags = own_tags(version) if version else {}
+    champion = _champion_after(registry, version, promoted)
     return {
         "name": registry.name,
         "version": str(version.version) if version else "",
@@ -199,36 +194,54 @@ def _decision(s: RetrainSettings, best: Evaluated, promoted: Promoted) -> dict[s
         "reason": promoted.reason,
         "gain": promoted.gain,
         "interval": promoted.interval,
-        "champion": str(champion.version) if champion else promoted.champion,
+        "champion": str(champion.version) if champion else "",
         "champion_model": own_tags(champion).get("model", "") if champion else "",
         "compared_with": tags.get("compared_with", ""),
         "users": tags.get("users", ""),
         "decided_at": tags.get("decided_at", ""),
-        "confidence": s.promote.confidence,
+        "confidence": float(tags.get("confidence", s.promote.confidence)),
     }
 
 
-def _recommendations(s: RetrainSettings, snapshot: Snapshot) -> dict[str, Any]:
+def _champion_after(registry: Registry, version: "ModelVersion | None", promoted: Promoted) -> "ModelVersion | None":
+    """Who was champion when the run had decided: a later run may have put another in its place."""
+    number = ""
+    if version is not None:
+        number = str(version.version) if promoted.promoted else own_tags(version).get("compared_with", "")
+    number = number or promoted.champion
+    return registry.version(number) if number else None
+
+
+def _recommendations(s: RetrainSettings, built: Built, snapshot: Snapshot, champion: str, model: str) -> dict[str, Any]:
+    """What the run's champion recommends on the run's snapshot."""
     import pyarrow.parquet as pq
 
-    latest = read_latest(s)
-    if latest is None:
-        return {}
-    path = s.paths.recommendations(s.name) / str(latest["path"])
+    path = written_at(s, built, champion)
     if not path.is_file():
         return {}
-    size = SHOWN_USERS * int(str(latest["k"]))
+    users, rows = counts(path)
+    size = SHOWN_USERS * s.recommend.k
     head = next(pq.ParquetFile(path).iter_batches(batch_size=max(size, 1)), None)
-    users: dict[Any, list[dict[str, Any]]] = {}
+    found: dict[Any, list[dict[str, Any]]] = {}
     for row in head.to_pylist() if head is not None else []:
-        users.setdefault(row["user_id"], []).append(row)
-    shown = dict(list(users.items())[:SHOWN_USERS])
+        found.setdefault(row["user_id"], []).append(row)
+    shown = dict(list(found.items())[:SHOWN_USERS])
     return {
-        **latest,
+        "users": users,
+        "rows": rows,
+        "champion": champion,
+        "model": model,
         "file": path.parent.name + "/" + FILE,
         "shown": {user: rows[:SHOWN_ITEMS] for user, rows in shown.items()},
-        "histories": {user: _last_events(snapshot, place) for place, user in enumerate(shown)},
+        "histories": {user: _last_events(snapshot, _place(snapshot, user)) for user in shown},
     }
+
+
+def _place(snapshot: Snapshot, user: Any) -> int:
+    """Dense id of a user; users whom nothing is left to recommend to are not in the file."""
+    import pyarrow.compute as pc
+
+    return int(pc.index(snapshot.users.column("user_id"), user).as_py())
 
 
 def _last_events(snapshot: Snapshot, user: int, n: int = 5) -> list[str]:
@@ -240,13 +253,11 @@ def _last_events(snapshot: Snapshot, user: int, n: int = 5) -> list[str]:
 
 
 def _lines(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested settings as 'a.b: value' lines; addresses without passwords."""
+    """Nested settings as 'a.b: value' lines."""
     flat: dict[str, str] = {}
     for key, value in values.items():
         if isinstance(value, dict) and value:
             flat |= _lines(value, f"{prefix}{key}.")
-        elif key in ("tracking_uri", "uri"):
-            flat[prefix + key] = public(str(value))
         else:
             flat[prefix + key] = json.dumps(value, ensure_ascii=False)
     return flat

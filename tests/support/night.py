@@ -4,6 +4,7 @@ import io
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 
+from pipeline.kept import keep
 from pipeline.results import Built, Evaluated, Promoted, Recommended, Registered, Reported, Trained
 from pipeline.settings import RetrainSettings
 from pipeline.stages.evaluate import evaluate
@@ -42,6 +43,7 @@ def whole_night(shop: Shop) -> Night:
         "seed": 3,
     }
     s = RetrainSettings.resolve(values, use_environment=False)
+    keep(s, RUN, shop.built)
     stream = io.StringIO()
     with redirect_stdout(stream):
         trained = {model: train(s, shop.built, model, RUN) for model in s.models}
