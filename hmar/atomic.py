@@ -54,6 +54,14 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
 
 
+def read_json(path: Path) -> Any:
+    """What ``path`` holds; None where it is not there or no JSON, for files that are made again without harm."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
 @contextmanager
 def new_directory(final: Path, replace: bool = False) -> Iterator[Path]:
     """A temporary directory that becomes ``final`` when the block ends well, and vanishes when it does not.

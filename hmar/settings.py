@@ -25,6 +25,9 @@ from pydantic_settings import (
 
 from hmar.errors import SettingsError
 
+_SURELY = 0.75
+"""Likeness, from 0 to 1, from which on an unknown flag is a slip of the pen, not another program's flag."""
+
 
 def _some_layers(widths: tuple[int, ...]) -> tuple[int, ...]:
     if not widths or min(widths) < 1:
@@ -89,6 +92,12 @@ class LayeredSettings(BaseSettings):
     def preset_values(cls, chosen: Mapping[str, Any]) -> Mapping[str, Any]:
         """The preset layer, given what the stronger layers chose. A subclass that has presets overrides it."""
         return {}
+
+    @classmethod
+    def meant_by(cls, flag: str, value: str | None) -> str:
+        """What to write in place of an unknown flag that none of the known ones is like; empty where nothing is
+        known. A subclass whose settings hold those of others overrides it."""
+        return ""
 
     @classmethod
     def resolve(
@@ -219,8 +228,15 @@ def deep_merge(weak: Mapping[str, Any], strong: Mapping[str, Any]) -> dict[str, 
 
 
 def nearest(name: str, known: set[str] | list[str]) -> str:
-    """``"; did you mean 'x'?"`` for the nearest known name, else the list of known names."""
-    close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.5)
+    """``"; did you mean 'x'?"`` for the nearest known name, else the list of known names. The same name in capitals is
+    nearer than any other."""
+    folded = {one.casefold(): one for one in sorted(known)}
+    same = folded.get(name.casefold())
+    close = (
+        ([same] if same else [])
+        or difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.5)
+        or [folded[one] for one in difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.5)]
+    )
     return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(sorted(known))}"
 
 
@@ -239,7 +255,8 @@ def explain(error: ValidationError, model: type[BaseModel], where: str = "") -> 
                 problem += f" (given: {item.get('input')!r})"
             if item["type"] == "missing":
                 problem = "is required"
-        lines.append(f"{where + ': ' if where else ''}{key or model.__name__}: {problem}")
+        # What no key is to blame for alone names its keys itself; a class would tell the reader nothing.
+        lines.append(": ".join(part for part in (where, key, problem) if part))
     return "\n".join(lines)
 
 
@@ -259,13 +276,20 @@ def _fields_at(model: type[BaseModel], path: list[Any]) -> set[str]:
     return set(model.model_fields)
 
 
-def _unknown_flag(message: str, model: type[BaseModel]) -> str:
-    """argparse's 'unrecognized arguments' with the nearest known flag."""
+def _unknown_flag(message: str, model: type[LayeredSettings]) -> str:
+    """argparse's 'unrecognized arguments' with the nearest known flag, or what else may be meant."""
     marker = "unrecognized arguments:"
     if marker not in message:
         return message
-    word = message.split(marker)[1].split()[0]
-    return f"unknown flag {word}{nearest(word.split('=')[0], _flags(model))}"
+    word, *rest = message.split(marker)[1].split()
+    flag, _, value = word.partition("=")
+    flags = _flags(model)
+    if flag.startswith("--") and not difflib.get_close_matches(flag, flags, n=1, cutoff=_SURELY):
+        given = value or (rest[0] if rest and not rest[0].startswith("--") else None)
+        meant = model.meant_by(flag, given)
+        if meant:
+            return f"unknown flag {word}; did you mean {meant}?"
+    return f"unknown flag {word}{nearest(flag, flags)}"
 
 
 def _flags(model: type[BaseModel], prefix: str = "--") -> set[str]:

@@ -1,6 +1,5 @@
 """``hmar <command>``: the same verbs as the tasks of the DAG, and the services around them."""
 
-import os
 import sys
 from dataclasses import dataclass
 from importlib import import_module
@@ -8,6 +7,7 @@ from importlib import import_module
 from hmar import __version__
 from hmar.errors import HmarError, SettingsError, StorageError
 from hmar.settings import nearest
+from hmar.streams import outlive_readers
 from hmar.threads import sleep_while_waiting
 
 
@@ -60,6 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; the exit code says how it ended (:mod:`hmar.errors`), an error is one line on stderr."""
     words = sys.argv[1:] if arguments is None else arguments
     sleep_while_waiting()
+    outlive_readers()
     try:
         return _run(words)
     except HmarError as error:
@@ -69,10 +70,6 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("error: interrupted; the same command goes on from here", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:
-        # The reader (head, less) has gone; keep the interpreter from complaining when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         print(f"error: {where}{error.strerror or error}", file=sys.stderr)

@@ -38,6 +38,10 @@ class Home:
         """Checkpoints, weights, evaluation of one model in one run."""
         return self.root / "trainings" / run / model
 
+    def kept(self, run: str, snapshot: str) -> Path:
+        """What the report of a run tells of the run that a later one overwrites."""
+        return self.root / "trainings" / run / f"{snapshot}.json"
+
     def study(self, study: str, model: str) -> Path:
         """The search for one model's settings: the study's file, its trials' trainings, what came of it."""
         return self.root / "studies" / study / model

@@ -49,6 +49,7 @@ def retrain(s: RetrainSettings, run: str, tell: Tell | None = None) -> Retrained
     Raises:
         HmarError: of the stage that failed; what was published before it stays as it is.
     """
+    from pipeline.kept import keep
     from pipeline.stages.evaluate import evaluate
     from pipeline.stages.ingest import land
     from pipeline.stages.inspect import inspect
@@ -57,14 +58,16 @@ def retrain(s: RetrainSettings, run: str, tell: Tell | None = None) -> Retrained
     from pipeline.stages.register import register
     from pipeline.stages.report import report
     from pipeline.stages.snapshot import build
+    from pipeline.stages.suited import suited
     from pipeline.stages.train import train
     from pipeline.stages.validate import validate
 
     step = _Steps(tell)
-    step("check", lambda: preflight.check(s), lambda _: "settings, raw log, data directory, MLflow")
+    step("check", lambda: preflight.check(s, trains_here=True), lambda _: "settings, raw log, data directory, MLflow")
     landed = step("ingest", lambda: land(s), lambda r: accounted(r.accounts) + _reused(r.reused))
     published = step("validate", lambda: validate(s, landed), lambda r: "published" if r.changed else "unchanged")
-    built = step("snapshot", lambda: inspect(s, build(s, published)), lambda r: r.id + _reused(r.reused))
+    built = step("snapshot", lambda: suited(s, inspect(s, build(s, published))), lambda r: r.id + _reused(r.reused))
+    keep(s, run, built)
     trained: list[Trained] = []
     evaluated: list[Evaluated] = []
     for model in s.models:

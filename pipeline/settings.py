@@ -3,6 +3,8 @@
 This module is imported when Airflow parses the DAGs: keep it free of torch, duckdb, mlflow and pandas.
 """
 
+import difflib
+import json
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from functools import cached_property
@@ -268,9 +270,26 @@ class RetrainSettings(LayeredSettings):
             return {"name": dataset, **preset}
         return deep_merge(preset, _derived(chosen.get("table")))
 
+    @classmethod
+    def meant_by(cls, flag: str, value: str | None) -> str:
+        """A training setting, which is written under ``train``."""
+        from hmar.train.settings import TrainSettings
+
+        name = flag.removeprefix("--").replace("-", "_")
+        close = difflib.get_close_matches(name, TrainSettings.model_fields, n=1, cutoff=0.7)
+        if not close:
+            return ""
+        try:
+            told = json.dumps({close[0]: json.loads(value or "")})
+        except ValueError:
+            told = json.dumps({close[0]: value or "..."})
+        return f"--train '{told}'"
+
     @field_validator("name")
     @classmethod
-    def _plain_name(cls, name: str) -> str:
+    def _plain_name(cls, name: str, info: ValidationInfo) -> str:
+        if not name and "dataset" not in info.data:  # the preset would have named it; that is missed already
+            return name
         if not name:
             raise ValueError("is required: what the dataset is called, in the data directory and in MLflow")
         if not all(c.isalnum() or c in "-_." for c in name):

@@ -203,3 +203,12 @@ def test_deep_merge_changes_neither_side() -> None:
 
 def test_nearest_falls_back_to_the_list() -> None:
     assert nearest("xyz", {"beta", "alpha"}) == "; known: alpha, beta"
+
+
+def test_what_no_single_key_is_to_blame_for_names_no_class() -> None:
+    told = _fails(values={"dataset": "table", "raw": "log", "name": "shop"}, use_environment=False)
+    assert told == "table: is required; it says which column is what (docs/your-own-log.md)"
+
+
+def test_a_missing_dataset_is_missed_once() -> None:
+    assert _fails(values={"raw": "log"}, use_environment=False) == "dataset: is required"

@@ -5,12 +5,14 @@ import time
 
 from hmar.errors import HmarError
 from hmar.evaluate.settings import EvaluateSettings
+from hmar.streams import outlive_readers
 from hmar.threads import sleep_while_waiting
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit code: 0, or the error's; an error is one line on stderr."""
     sleep_while_waiting()
+    outlive_readers()
     try:
         settings = EvaluateSettings.resolve(
             arguments=sys.argv[1:] if arguments is None else arguments,

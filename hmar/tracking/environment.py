@@ -6,6 +6,17 @@ from pathlib import Path
 
 from hmar import __version__
 
+ENVIRONMENT_TAGS = (
+    "hmar.version",
+    "hmar.device",
+    "hmar.threads",
+    "hmar.processes",
+    "hmar.torch",
+    "hmar.python",
+    "mlflow.source.git.commit",
+)
+"""The tags of a training's run that say what it ran in; ``hmar.processes`` is the training's own to set."""
+
 
 def environment_tags(device: str, threads: int) -> dict[str, str]:
     """Tags: versions, device, threads, and the commit if the code runs from a checkout."""

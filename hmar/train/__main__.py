@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from hmar.errors import HmarError
+from hmar.streams import outlive_readers
 from hmar.threads import sleep_while_waiting
 from hmar.train.cost import counted
 from hmar.train.settings import TrainSettings
@@ -21,6 +22,7 @@ def main(arguments: Sequence[str]) -> int:
     stop = StopSignal()
     stop.install()
     sleep_while_waiting()
+    outlive_readers()
     try:
         settings = parse(arguments)
         from hmar.train.processes import together

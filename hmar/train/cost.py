@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from hmar.atomic import write_json
+from hmar.atomic import read_json, write_json
 from hmar.errors import HmarError
 
 FILE = "cost.json"
@@ -42,10 +42,7 @@ def counted(directory: Path) -> Iterator[None]:
 
 def read(directory: Path) -> list[dict[str, Any]]:
     """The entries, oldest first; none where nothing was written down."""
-    try:
-        entries: list[dict[str, Any]] = json.loads((directory / FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return []
+    entries: list[dict[str, Any]] = read_json(directory / FILE) or []
     return entries
 
 

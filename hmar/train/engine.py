@@ -29,8 +29,7 @@ def set_up(settings: TrainSettings, ranks: Ranks | None = None) -> torch.device:
     device = settings.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
-        raise SettingsError("device: 'cuda' is not available here; use auto or cpu")
+    refuse_missing(device)
     if device == "cpu" and settings.precision == "16-mixed":
         raise SettingsError("precision: 16-mixed needs a GPU; use 32 or bf16-mixed")
     if device == "cpu" or ranks.alone:
@@ -42,6 +41,15 @@ def set_up(settings: TrainSettings, ranks: Ranks | None = None) -> torch.device:
         )
     torch.cuda.set_device(ranks.local)
     return torch.device("cuda", ranks.local)
+
+
+def refuse_missing(device: str) -> None:
+    """
+    Raises:
+        SettingsError: this machine does not have the device.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise SettingsError("device: 'cuda' is not available on this machine; use auto or cpu")
 
 
 def make_fabric(settings: TrainSettings, device: torch.device) -> "Fabric":

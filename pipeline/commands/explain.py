@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from hmar.errors import DataError
+from hmar.errors import DataError, SettingsError
 from pipeline.commands.options import DataSettings, find_run, parse, plain
 from pipeline.settings import RetrainSettings
 
@@ -57,6 +57,8 @@ def main(arguments: list[str]) -> int:
     from pipeline.home import run_key
 
     s = plain(command)
+    out = command.out or s.paths.explanations(s.name) / run_key(command.user)
+    _refuse_file(out)
     limit_threads(int(s.train.get("threads", 0)))
     built = stages.built(s)
     snapshot = Snapshot(built.snapshot)
@@ -66,7 +68,6 @@ def main(arguments: list[str]) -> int:
         loaded = load(export)
     model = adapt(loaded, snapshot).to(choose_device(str(s.train.get("device", "auto"))))
     past = Past.of(snapshot, user, end_of(snapshot), loaded.meta.max_length, model.reads)
-    out = command.out or s.paths.explanations(s.name) / run_key(command.user)
     ids = snapshot.items.column("item_id")
     for rank, chosen in ranked(model, snapshot, user, loaded.meta.max_length, command.top, item):
         name = ids[chosen].as_py()
@@ -84,6 +85,17 @@ def main(arguments: list[str]) -> int:
         path = write(one.picture, out / f"{name}.png")
         screen.console.print(str(path), markup=False, soft_wrap=True)
     return 0
+
+
+def _refuse_file(out: Path) -> None:
+    """Refuse a directory for the pictures that cannot be one, before minutes of work for them.
+
+    Raises:
+        SettingsError: it, or what it lies in, is a file.
+    """
+    there = next(path for path in (out, *out.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise SettingsError(f"out: {there} is a file; give a directory for the pictures")
 
 
 @contextmanager

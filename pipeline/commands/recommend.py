@@ -16,6 +16,7 @@ def main(arguments: list[str]) -> int:
     if command is None:
         return 0
     from pipeline.commands import screen, stages
+    from pipeline.doubts import doubts, warn
     from pipeline.registry import Registry
     from pipeline.results import Promoted
     from pipeline.stages.recommend import recommend
@@ -27,6 +28,7 @@ def main(arguments: list[str]) -> int:
     done = recommend(s, built, Promoted(name=registry.name, champion=champion, promoted=False, reason=""))
     if not command.user:
         screen.console.print(f"{done.rows:,} rows for {done.users:,} users: {done.path}", markup=False, soft_wrap=True)
+        warn(doubts([], s.promote.metric, done.users), screen.console)
         return 0
     if not screen.recommendations(done.path, command.user):
         raise DataError(

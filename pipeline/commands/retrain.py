@@ -29,6 +29,7 @@ def main(arguments: list[str]) -> int:
         return _dry_run(s, run)
     from hmar.errors import Interrupted
     from pipeline.commands import screen
+    from pipeline.doubts import doubts, warn
     from pipeline.retrain import retrain
 
     screen.console.print(f"run {run}", markup=False)
@@ -46,16 +47,18 @@ def main(arguments: list[str]) -> int:
     screen.decision(done.promoted)
     screen.console.print()
     screen.recommendations(done.recommended.path, limit=10)
-    for name, path in _places(s, done.reported.path, done.recommended.path).items():
+    warn(doubts(done.evaluated, s.promote.metric, done.recommended.users), screen.console)
+    docs = done.published.data_docs or s.paths.data_docs(s.name)
+    for name, path in _places(s, done.reported.path, done.recommended.path, docs).items():
         screen.console.print(f"{name:<16} {path}", markup=False, soft_wrap=True)
     return 0
 
 
-def _places(s: RetrainSettings, report: Path, recommended: Path) -> dict[str, Path | str]:
+def _places(s: RetrainSettings, report: Path, recommended: Path, docs: Path) -> dict[str, Path | str]:
     return {
         "report": report,
         "recommendations": recommended,
-        "data docs": s.paths.data_docs(s.name),
+        "data docs": docs,
         "quarantine": s.paths.quarantine(s.name),
         "MLflow": s.mlflow_uri,
     }
@@ -66,14 +69,14 @@ def _dry_run(s: RetrainSettings, run: str) -> int:
     from pipeline.commands import screen
     from pipeline.training import training_settings
 
-    preflight.check(s)
+    preflight.check(s, trains_here=True)
     home = s.paths
     screen.console.print("nothing was done; a run would", markup=False)
     for line in (
         f"read {s.raw} as {s.source}",
         f"publish events to {home.events(s.name)}",
         f"build a snapshot in {home.snapshots(s.name)}",
-        *(f"train {_described(training_settings(s, model, Path('snapshot'), run))}" for model in s.models),
+        *(_described(training_settings(s, model, Path("snapshot"), run)) for model in s.models),
         f"judge them on split {s.split} and register the best on validation {s.promote.metric} as hmar-{s.name}",
         f"promote it if its gain is above {s.promote.min_gain:g} with {s.promote.confidence:.0%} confidence",
         f"write {s.recommend.k} items per user to {home.recommendations(s.name)}",
@@ -84,9 +87,12 @@ def _dry_run(s: RetrainSettings, run: str) -> int:
 
 
 def _described(training: object) -> str:
+    from hmar.models import model_class
     from hmar.train.settings import TrainSettings
 
     assert isinstance(training, TrainSettings)
     config = ", ".join(f"{key} {value}" for key, value in training.config.items())
+    if not model_class(training.model).trainable:
+        return f"make {training.model}: a rule, nothing of it is trained" + (f" ({config})" if config else "")
     told = f"at most {training.max_epochs} epochs, loss {training.loss}, lr {training.lr:g}"
-    return f"{training.model}: {told} ({config})"
+    return f"train {training.model}: {told} ({config})"

@@ -84,7 +84,9 @@ def recommendations(path: Path, user: str | None = None, limit: int | None = Non
 
     if user is None:
         first = next(pq.ParquetFile(path).iter_batches(batch_size=1, columns=["user_id"]), None)
-        user = str(first.column(0)[0].as_py()) if first is not None and len(first) else ""
+        if first is None or not len(first):
+            return 0
+        user = str(first.column(0)[0].as_py())
     rows: list[dict[str, Any]] = of_user(path, user).to_pylist()[:limit]
     if not rows:
         return 0

@@ -19,6 +19,8 @@ def main(arguments: list[str]) -> int:
         return 0
     from pipeline import preflight
     from pipeline.commands import screen, stages
+    from pipeline.kept import keep, read_kept
+    from pipeline.stages.suited import labelled
     from pipeline.stages.train import train
 
     s = plain(command)
@@ -26,8 +28,12 @@ def main(arguments: list[str]) -> int:
         s = s.model_copy(update={"models": (command.model,)})
     run = run_key(command.run) or new_run(s.name)
     preflight.check_models(s)
+    preflight.check_device(s, s.models)
     preflight.check_mlflow(s)
     built = stages.built(s)
+    labelled(s, built)
+    if read_kept(s, run, built) is None:
+        keep(s, run, built, whole=False)
     screen.console.print(f"run {run}", markup=False)
     for model in s.models:
         trained = train(s, built, model, run)

@@ -119,9 +119,9 @@ def status(s: HomeSettings, console: Console) -> bool:
         process = daemon.process()
         good = good and process is not None and condition == "healthy"
         shown = condition if process else "stopped"
-        table.add_row(
-            daemon.name, shown, str(process.pid) if process else "", str(len(processes([daemon])) or ""), address
-        )
+        pid = str(process.pid) if process else ""
+        # What is stopped has no address: the port of the last time may be another's by now, or there was none.
+        table.add_row(daemon.name, shown, pid, str(len(processes([daemon])) or ""), address if process else "")
     console.print(table)
     return good
 

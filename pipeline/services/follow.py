@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hmar.errors import ServiceError
+from pipeline.doubts import doubts, warn
 from pipeline.home import Home, run_key
 from pipeline.results import Evaluated, Promoted, Published, Recommended, Reported
 from pipeline.services.client import AirflowClient
@@ -83,10 +84,13 @@ def print_results(api: AirflowClient, dag_id: str, run_id: str, console: Console
     if promoted:
         decision = Promoted.model_validate(promoted)
         console.print(f"{decision.name}: champion is version {decision.champion}; {decision.reason}", highlight=False)
+    users = None
     recommended = api.result(dag_id, run_id, "recommend")
     if recommended:
         written = Recommended.model_validate(recommended)
         console.print(f"recommendations for {written.users:,} users: {written.path}", highlight=False, soft_wrap=True)
+        users = written.users
+    warn(doubts(evaluated, SHOWN_METRICS[0], users), console)
     reported = api.result(dag_id, run_id, "report")
     if reported:
         console.print(f"report: {Reported.model_validate(reported).path}", highlight=False, soft_wrap=True)

@@ -40,7 +40,7 @@ def matched(raw: Path) -> Matched:
     if not paths:
         raise DataError(
             f"raw: {raw} matches no file"
-            + (f" in {base}" if base.is_dir() else f"; {base} is no directory")
+            + (f" in {base.absolute()}" if base.is_dir() else f"; {base.absolute()} is no directory")
             + "; correct the pattern or wait for the delivery"
         )
     refuse_twice(base, paths)

@@ -95,17 +95,25 @@ class TableSource:
             )
         return SUFFIXES[suffix]
 
-    def behavior_code(self, line: str) -> str:
-        """Its code, or the whole line of a file whose header is needed to find it."""
+    def behavior_code(self, line: str, layout: str = "") -> str:
+        """Its code, or the whole line where that is not to be found.
+
+        Args:
+            line: may be cut off at its end.
+            layout: name of the file's layout, which lists its columns if it has a header.
+        """
         column = self.table.behavior
         if column is None:
             return line
         if line.startswith("{"):
             return table_columns.json_value(line, column) or line
-        separator = self.table.separator or ("\t" if "\t" in line else ",")
+        kind, _, listed = layout.removesuffix(")").partition(" (")
+        separator = self.table.separator or ("\t" if kind == "TSV" or (not kind and "\t" in line) else ",")
+        names = self.table.headerless or tuple(listed.split(", "))
         cells = table_columns.cells(line, self.table, separator)
-        names = self.table.headerless
-        return cells[names.index(column)] if len(cells) == len(names) else line
+        place = names.index(column) if column in names else len(cells)
+        whole = len(cells) == len(names) or place + 1 < len(cells) < len(names)
+        return cells[place] if whole and place < len(cells) else line
 
     @cached_property
     def _sampler(self) -> Sampler:
@@ -121,6 +129,7 @@ class TableSource:
         table = self.table
         separator = table.separator or {"csv": ",", "tsv": "\t"}[kind]
         lines = sample(path)
+        table_columns.refuse_separator(path, lines, table, separator)
         names = table.headerless or table_columns.header(path, lines, table, separator)
         places = table_columns.places(path, names, table)
         if table.headerless:

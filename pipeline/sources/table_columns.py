@@ -14,9 +14,28 @@ from pipeline.table_settings import TableSettings
 
 Lines = Sequence[tuple[int, str]]
 
+_SEPARATORS = (";", "\t", "|", ",")
 _WHOLE = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT")
 _IDS = (*_WHOLE, "VARCHAR", "UUID", "ENUM")
 _TIMES = (*_WHOLE, "VARCHAR", "DOUBLE", "DATE", "TIMESTAMP")
+
+
+def refuse_separator(path: Path, lines: Lines, table: TableSettings, separator: str) -> None:
+    """Refuse a file whose first line is not split by ``separator`` but is by another common one.
+
+    Raises:
+        DataError: names the one that it looks separated by.
+    """
+    number, first = lines[0]
+    if len(cells(first, table, separator)) > 1:
+        return
+    for other in _SEPARATORS:
+        found = cells(first, table, other)
+        if len(found) == len(table.headerless) if table.headerless else len(found) >= 3:
+            named = "a tab" if other == "\t" else repr(other)
+            raise DataError(
+                f"{path}, line {number}: found {shown(first)}; the file looks separated by {named}: set table.separator"
+            )
 
 
 def header(path: Path, lines: Lines, table: TableSettings, separator: str) -> tuple[str, ...]:

@@ -4,13 +4,12 @@ What was told is kept beside the events and written only after the telling, so a
 and telling loses nothing: the next one tells it. Listeners hear of every change at least once.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 from pipeline.results import Changes
 from pipeline.settings import RetrainSettings
-from pipeline.storage.atomic import storage_errors, write_json
+from pipeline.storage.atomic import read_json, storage_errors, write_json
 from pipeline.storage.events_store import read_manifest
 
 
@@ -51,8 +50,5 @@ def settle(s: RetrainSettings, told: Changes, *, partitions: bool = True) -> Non
 
 def _told(file: Path) -> dict[str, Any]:
     """The last state that was told; empty before the first, or where the file is none of ours: then all is told."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
+    content = read_json(file)
     return content if isinstance(content, dict) else {}

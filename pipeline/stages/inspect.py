@@ -1,6 +1,5 @@
 """The inspection of a snapshot: what is wrong with it is counted, judged, and shown; a wrong one is not trained on."""
 
-import json
 import logging
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from pipeline.checks.snapshot import suite
 from pipeline.checks.snapshot_measures import measure
 from pipeline.results import Built
 from pipeline.settings import RetrainSettings
-from pipeline.storage.atomic import storage_errors, write_json
+from pipeline.storage.atomic import read_json, storage_errors, write_json
 from pipeline.storage.lock import dataset_lock
 
 RESULT = "snapshot.json"
@@ -59,8 +58,5 @@ def inspect(s: RetrainSettings, built: Built) -> Built:
 
 def _holds(result: Path, snapshot: str) -> bool:
     """Whether the last inspection was of this snapshot and found nothing."""
-    try:
-        found = json.loads(result.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
+    found = read_json(result) or {}
     return bool(found.get("success")) and found.get("snapshot") == snapshot

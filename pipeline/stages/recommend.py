@@ -36,13 +36,13 @@ def recommend(s: RetrainSettings, built: Built, promoted: Promoted) -> Recommend
     champion = registry.version(promoted.champion) if promoted.champion else registry.champion()
     number = str(champion.version)
     root = s.paths.recommendations(s.name)
-    final = root / f"{built.id}_v{number}_k{s.recommend.k}"
+    final = written_at(s, built, number).parent
     if not (final / FILE).is_file():
         with new_directory(final) as temporary:
             export = champion_export(s, registry, champion, temporary / "model")
             _write(s, built, export, number, temporary / FILE)
             shutil.rmtree(temporary / "model", ignore_errors=True)
-    users, rows = _counts(final / FILE)
+    users, rows = counts(final / FILE)
     written = {
         "path": str((final / FILE).relative_to(root)),
         "users": users,
@@ -55,6 +55,11 @@ def recommend(s: RetrainSettings, built: Built, promoted: Promoted) -> Recommend
     if read_latest(s) != written:
         write_json(root / LATEST, written)
     return Recommended(path=final / FILE, users=users, rows=rows, champion=number)
+
+
+def written_at(s: RetrainSettings, built: Built, version: str) -> Path:
+    """Where one version's recommendations on a snapshot lie, written or not."""
+    return s.paths.recommendations(s.name) / f"{built.id}_v{version}_k{s.recommend.k}" / FILE
 
 
 def read_latest(s: RetrainSettings) -> dict[str, object] | None:
@@ -142,7 +147,7 @@ def _tables(s: RetrainSettings, built: Built, export: Path, version: str) -> "It
         yield table
 
 
-def _counts(path: Path) -> tuple[int, int]:
+def counts(path: Path) -> tuple[int, int]:
     """Users and rows of a written file."""
     import pyarrow.compute as pc
     import pyarrow.parquet as pq

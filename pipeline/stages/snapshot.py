@@ -1,6 +1,5 @@
 """The snapshot stage: published events to point-in-time correct sequences, splits and stored candidates."""
 
-import json
 import logging
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from pipeline.snapshot.splits import write_splits
 from pipeline.snapshot.verify import damage
 from pipeline.snapshot.vocabulary import Vocabulary, directory_of, extended, open_vocabulary
 from pipeline.snapshot.warehouse import Warehouse
-from pipeline.storage.atomic import new_directory, storage_errors, sweep, write_json
+from pipeline.storage.atomic import new_directory, read_json, storage_errors, sweep, write_json
 from pipeline.storage.engine import connect
 from pipeline.storage.events_store import EventsManifest, files, read_manifest
 from pipeline.storage.lock import dataset_lock
@@ -109,9 +108,5 @@ def _write(
 def _point_to(latest: Path, identity: str) -> None:
     """Make ``latest`` name the snapshot; it is left alone where it does already."""
     content = {"id": identity}
-    try:
-        unchanged = json.loads(latest.read_text(encoding="utf-8")) == content
-    except (OSError, ValueError):
-        unchanged = False
-    if not unchanged:
+    if read_json(latest) != content:
         write_json(latest, content)

@@ -2,7 +2,7 @@
 
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hmar.errors import BusyError, DataError
@@ -17,6 +17,7 @@ from pipeline.results import Landed, Published
 from pipeline.settings import RetrainSettings
 from pipeline.sources import Reason, source_of
 from pipeline.sources.base import shown
+from pipeline.sources.table import TableSource
 from pipeline.stages.ingest import land, prune_quarantine
 from pipeline.storage.atomic import storage_errors, write_json
 from pipeline.storage.events_store import MANIFEST, is_published, publish, read_manifest, state
@@ -24,6 +25,7 @@ from pipeline.storage.lock import dataset_lock
 
 RESULT = "result.json"
 REASONS_TOLD = 5
+FIX = "fix the log"
 ATTEMPTS = 3
 """How often a delivery is landed before it is left to a later run."""
 
@@ -104,7 +106,8 @@ def _judge_and_publish(s: RetrainSettings, landed: Landed, judged_by: Judge) -> 
         },
     )
     if failed:
-        raise DataError(_explanation(s, failed, measures.rejected, project / EVENTS_PAGE))
+        layouts = {one.name: one.layout for one in manifest.inputs}
+        raise DataError(_explanation(s, failed, measures.rejected, layouts, project / EVENTS_PAGE))
     before = _published_digest(events)
     publish(manifest, landed.staging, events)
     prune_quarantine(s, landed.quarantine)
@@ -121,20 +124,29 @@ def _judge_and_publish(s: RetrainSettings, landed: Landed, judged_by: Judge) -> 
     )
 
 
-def _explanation(s: RetrainSettings, failed: Sequence[Verdict], rejected: Sequence[Rejected], page: Path) -> str:
-    """One line: what failed, where the first bad rows stand, where to look."""
+def _explanation(
+    s: RetrainSettings, failed: Sequence[Verdict], rejected: Sequence[Rejected], layouts: Mapping[str, str], page: Path
+) -> str:
+    """One line: what failed, where the first bad rows stand, where to look. ``layouts``: their names by file."""
     parts = [f"{v.check.measure} is {v.found}, expected {v.check.expected}" for v in failed]
     if rejected and any(v.check.measure.startswith("quarantined") for v in failed):
-        parts.append("quarantined: " + "; ".join(_told(s, one) for one in rejected[:REASONS_TOLD]))
-    return f"{s.name}: validation failed, nothing was published: {'; '.join(parts)}; fix the log, see {page}"
+        parts.append("quarantined: " + "; ".join(_told(s, one, layouts) for one in rejected[:REASONS_TOLD]))
+    told = "; ".join(parts)
+    advice = "" if told.endswith(FIX) else f"; {FIX}"
+    return f"{s.name}: validation failed, nothing was published: {told}{advice}, see {page}"
 
 
-def _told(s: RetrainSettings, one: Rejected) -> str:
-    what = one.reason
+def _told(s: RetrainSettings, one: Rejected, layouts: Mapping[str, str]) -> str:
+    what, where = one.reason, f"in {one.rows:,} row(s), the first {one.file} line {one.first_row}"
     if one.reason == Reason.UNKNOWN_BEHAVIOR:
         origin = source_of(s)
+        if isinstance(origin, TableSource):
+            # As likely as a wrong log is that the settings do not name all of its codes.
+            code = shown(origin.behavior_code(one.first_raw, layouts.get(one.file, "")))
+            known = ", ".join(origin.table.codes)
+            return f"{what} {code} {where}; table.behaviors knows the codes {known}; add it there or {FIX}"
         what += f" {shown(origin.behavior_code(one.first_raw))} (known: {', '.join(origin.BEHAVIORS)})"
-    return f"{what} in {one.rows:,} row(s), the first {one.file} line {one.first_row}: {shown(one.first_raw)}"
+    return f"{what} {where}: {shown(one.first_raw)}"
 
 
 def _published_digest(events: Path) -> str | None:

@@ -80,7 +80,18 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["--hepl"], 78, "error: unknown flag '--hepl'"),
         (["retrain"], 78, "error: dataset: is required\nerror: raw: is required\n"),
         (["retrain", "--datset", "x"], 78, "error: unknown flag --datset; did you mean '--dataset'?\n"),
-        (["retrain", "--dataset", "movielens", "--raw", "nowhere"], 65, "error: raw: nowhere does not exist"),
+        (
+            ["retrain", "--epochs", "3"],
+            78,
+            "error: unknown flag --epochs; did you mean --train '{\"max_epochs\": 3}'?\n",
+        ),
+        (["train", "--loss=bpr"], 78, 'error: unknown flag --loss=bpr; did you mean --train \'{"loss": "bpr"}\'?\n'),
+        (["tune", "--mdoel", "x"], 78, "error: unknown flag --mdoel; did you mean '--model'?\n"),
+        (
+            ["retrain", "--dataset", "movielens", "--raw", "nowhere"],
+            65,
+            f"error: raw: nowhere does not exist (looked for {Path('nowhere').absolute()})",
+        ),
         (["recommend", "--dataset", "movielens"], 65, "no events are published here; run `hmar ingest` first\n"),
         (["evaluate", "--dataset", "movielens", "--run", "x"], 65, "error: run 'x' has no trainings of movielens in "),
         (["promote", "--dataset", "movielens"], 65, "no run of movielens has trainings; run 'hmar train'"),
@@ -113,6 +124,18 @@ def test_settings_file_stands_below_the_flags(home: Path, capsys: pytest.Capture
     assert "recent" not in shown
     assert str(home / "reports" / "x" / "report.html") in shown
     assert not (home / "events").exists()
+
+
+def test_a_dry_run_says_that_rules_are_not_trained(
+    home: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "u.data").write_text("1\t1\t5\t900000000\n", encoding="utf-8")
+    words = ["retrain", "--dataset", "movielens", "--raw", str(tmp_path), "--home", str(home), "--dry-run"]
+    assert main([*words, "--models", "sasrec,popularity,recent"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("epochs") == 1
+    for rule in ("popularity", "recent"):
+        assert f"make {rule}: a rule, nothing of it is trained" in shown
 
 
 def test_unknown_key_in_the_settings_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -150,6 +173,64 @@ def test_reader_that_leaves_is_no_error() -> None:
         ["bash", "-o", "pipefail", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert (done.stdout, done.stderr) == ("{\n", "")
+
+
+def test_models_tells_kinds_and_whole_sentences(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    assert main(["models"]) == 0
+    told = {line.split()[0]: " ".join(line.split()[1:]) for line in capsys.readouterr().out.splitlines()}
+    assert told["gru4rec"].startswith("encoder GRU4Rec: ")
+    assert told["gru4rec"].endswith("CIKM 2018, arXiv 1706.03847).")
+    assert told["din"] == "ranker DIN: deep interest network (Zhou et al., KDD 2018, arXiv 1706.06978)."
+    assert told["popularity"] == "rule Popularity: everyone is offered what most training events are about."
+
+
+@pytest.mark.parametrize(
+    ("model", "values"),
+    [
+        ("sasrec", {"lr": "0.0006", "loss": "bce", "select_metric": "ndcg@10"}),
+        ("din", {"loss": "log_loss", "gbce_t": "none"}),
+    ],
+)
+def test_models_tells_what_a_training_is_set_to(
+    model: str, values: dict[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    assert main(["models", model]) == 0
+    told = [line.split() for line in capsys.readouterr().out.splitlines()]
+    shown = {words[0]: words[1] for words in told if len(words) > 1}
+    assert {key: shown[key] for key in values} == values
+    assert shown["batch_size"] == "128"
+    assert not {"snapshot", "out", "tracking"} & set(shown)
+    main(["models", "popularity"])
+    assert "batch_size" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("unbuffered", ["", "-u"])
+def test_work_goes_on_when_the_reader_leaves(tmp_path: Path, unbuffered: str) -> None:
+    code = (
+        "import sys\nfrom pipeline import cli\n"
+        "cli.COMMANDS['talk'] = cli.Command('tests.support.commands:talkative', '')\n"
+        f"sys.exit(cli.main(['talk', {str(tmp_path / 'end')!r}]))"
+    )
+    (tmp_path / "talk.py").write_text(code, encoding="utf-8")
+    command = f"PYTHONPATH=. {sys.executable} {unbuffered} {tmp_path / 'talk.py'} | head -n 1"
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "printed 0\n", "")
+    assert (tmp_path / "end").read_text(encoding="utf-8") == "through"
+
+
+@pytest.mark.parametrize("words", ["models", "--help", "schema"])
+def test_what_is_only_shown_ends_well_when_the_reader_leaves(words: str) -> None:
+    command = f"{sys.executable} -m pipeline.cli {words} | true"
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.slow

@@ -46,6 +46,16 @@ def test_champion_and_a_models_own_items(
     assert [path.name for path in (tmp_path / "pictures").iterdir()] == [f"sasrec_of_{RUN}-{item}.png"]
 
 
+@pytest.mark.parametrize("out", ["notes", "notes/pictures"])
+def test_pictures_that_have_nowhere_to_go_are_refused_before_the_work(
+    out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("notes").write_text("", encoding="utf-8")
+    assert main(["explain", "--dataset", "taobao", "--user", "7", "--out", out]) == 78  # without events or a champion
+    assert "notes is a file; give a directory for the pictures" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

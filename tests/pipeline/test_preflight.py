@@ -42,10 +42,20 @@ def test_good_settings_pass_and_the_embedded_store_is_made(tmp_path: Path) -> No
             {"overrides": {"hmar": {"config": {"thetta": 0.1}}}},
             "training settings of hmar: config: thetta: unknown setting; did you mean 'theta'?",
         ),
+        (
+            {"overrides": {"sasrec": {"d": 16}}},
+            "training settings of sasrec: d: unknown setting; did you mean 'config.d'?",
+        ),
         ({"train": {"max_epoch": 5}}, "unknown setting; did you mean 'max_epochs'?"),
         ({"train": {"lr": -1}}, "training settings of hmar: lr: "),
         ({"train": {"snapshot": "elsewhere"}}, "train.snapshot: the pipeline decides this one; leave it out"),
         ({"overrides": {"sasrec": {"out": "x"}}}, "overrides.sasrec.out: the pipeline decides this one"),
+        (
+            {"models": ["sasrec", "din"], "snapshot": {"impressions": {"sampled": 0, "negative": []}}},
+            "models: din: rankers learn from labelled impressions, and these settings build none; set "
+            "snapshot.impressions.sampled (items drawn beside each yes) or, where a behavior says no, "
+            "snapshot.impressions.negative",
+        ),
     ],
 )
 def test_bad_settings_are_named_and_nothing_is_made(tmp_path: Path, values: dict[str, Any], message: str) -> None:
@@ -65,6 +75,24 @@ def test_a_run_that_begins_with_published_events_asks_for_no_raw_log(tmp_path: P
 def test_overrides_of_a_model_that_is_not_trained_are_checked_too(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="training settings of sasrec: lrr"):
         preflight.check(_settings(tmp_path, models=["popularity"], overrides={"sasrec": {"lrr": 1}}))
+
+
+@pytest.mark.parametrize("where", [{"train": {"device": "cuda"}}, {"overrides": {"sasrec": {"device": "cuda"}}}])
+def test_a_gpu_that_is_not_there_is_missed_where_the_trainings_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: dict[str, Any]
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    s = _settings(tmp_path, models=["popularity", "sasrec"], **where)
+    preflight.check(s)  # by a task of Airflow, whose trainings may run on another machine
+    with pytest.raises(SettingsError, match=r"(sasrec|popularity): device: 'cuda' is not available on this machine"):
+        preflight.check(s, trains_here=True)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    preflight.check(s, trains_here=True)
+
+
+def test_rankers_have_no_impressions_in_the_published_split(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"models: din: .* split published has none"):
+        preflight.check_models(_settings(tmp_path, models=["din"], split="published"))
 
 
 def test_missing_raw_log(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The whole run without Airflow, by its command, on a generated log."""
 
 import hashlib
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from pipeline.cli import main
 from pipeline.registry import Registry, own_tags
 from pipeline.settings import RetrainSettings
+from tests.support.raw_logs import START, lines, write
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -73,6 +75,14 @@ def test_final_screen_tells_rows_models_champion_items_and_places(first_night: s
     assert "INFO" not in first_night, "MLflow's own chatter"
 
 
+def test_a_run_keeps_what_its_report_needs(first_night: str, settings: RetrainSettings) -> None:
+    (kept,) = (settings.paths.root / "trainings" / "first").glob("*.json")
+    told = json.loads(kept.read_text(encoding="utf-8"))
+    assert told["settings"]["models"] == ["sasrec", "popularity", "recent"]
+    assert told["checks"], "of the validation"
+    assert told["rows"]["accounts"]["rows"] == sum(one["rows"] for one in told["rows"]["inputs"]) > 0
+
+
 def test_rated_films_are_not_recommended(first_night: str, settings: RetrainSettings) -> None:
     from hmar.data.snapshot import Snapshot
 
@@ -131,3 +141,16 @@ def test_unknown_user_and_run_are_one_clear_line(
     assert capsys.readouterr().err.startswith("error: user '424242' is not in snapshot ")
     assert main(_words("report", home, "--run", "third")) == 65
     assert "runs of movielens: " in capsys.readouterr().err
+
+
+def test_a_log_in_which_nobody_buys_twice_ends_before_any_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [
+        f"{user},{user % 5},9,{act},{START + 60 * n}" for user in range(1, 9) for n, act in enumerate(("pv", "buy"))
+    ]
+    raw = write(tmp_path / "UserBehavior.csv", lines(rows))
+    words = ["--dataset", "taobao", "--raw", str(raw), "--models", "popularity", "--run", "r"]
+    assert main(["retrain", *words, "--home", str(tmp_path / "home")]) == 65
+    assert "split leave_one_out has no validation targets" in capsys.readouterr().err
+    assert not (tmp_path / "home" / "trainings").exists()

@@ -140,6 +140,25 @@ def test_failed_expectation_is_named_and_stops_before_publishing(
     assert (s.paths.data_docs(s.name) / result(s)["data_docs"]).is_file()
 
 
+def test_a_code_that_the_settings_do_not_know_is_named_beside_those_they_do(tmp_path: Path, home: Path) -> None:
+    table = {
+        "user": "who",
+        "item": "what",
+        "behavior": "did",
+        "time": "at",
+        "behaviors": [{"view": ["pv", "see"]}, "cart"],
+    }
+    acts = ("pv", "see", "cart", "cart", "buy")
+    rows = [f'{n % 7},"{n}, blue",{acts[n % 5]},{START + n}' for n in range(60)]
+    raw = write(tmp_path / "shop.csv", lines(["who,what,did,at", *rows]))
+    with pytest.raises(DataError) as failed:
+        run(settings("table", raw, home, name="shop", table=table))
+    message = str(failed.value)
+    assert "unknown_behavior 'buy' in 12 row(s), the first shop.csv line 6; " in message
+    assert "; table.behaviors knows the codes pv, see, cart; add it there or fix the log, see " in message
+    assert message.count("fix the log") == 1
+
+
 def test_failed_delivery_leaves_the_published_one(tmp_path: Path, home: Path) -> None:
     raw = write(tmp_path / "UserBehavior.csv", lines(ROWS))
     s = settings("taobao", raw, home)

@@ -47,6 +47,7 @@ CONFIGS: dict[str, dict[str, dict[str, Any]]] = {
         "gated": {**_PLUS, "block": "gated", "heads": 4, "behavior_encoder": True, "now": True},
         "left-out": {**_PLUS, "consumed": "left_out"},
         "no-evidence": {**_PLUS, "evidence": False},
+        "now-alone": {**_PLUS, "evidence": False, "now": True},
         "no-question": {**_PLUS, "asked": False, "gaps": False, "bias": False},
         "items-only": {
             **_PLUS,

@@ -1,7 +1,9 @@
 """What ``hmar trigger`` sends, and what the terminal shows of what comes back."""
 
 import json
+from io import StringIO
 from pathlib import Path
+from typing import cast
 
 import pytest
 from rich.console import Console
@@ -10,11 +12,12 @@ from hmar.errors import ServiceError, SettingsError
 from pipeline.cli import main
 from pipeline.form import resolve
 from pipeline.home import Home
-from pipeline.results import Evaluated
+from pipeline.results import Evaluated, Recommended
 from pipeline.services.client import AirflowClient
-from pipeline.services.control import client
-from pipeline.services.follow import TrainingLogs, metrics_table
+from pipeline.services.control import client, status
+from pipeline.services.follow import TrainingLogs, metrics_table, print_results
 from pipeline.services.ports import any_free
+from pipeline.services.settings import HomeSettings
 from pipeline.services.trigger import TriggerSettings, conf
 from pipeline.settings import RetrainSettings
 
@@ -71,6 +74,34 @@ def test_a_typo_is_refused_here(capsys: pytest.CaptureFixture[str]) -> None:
 def test_nothing_was_started(tmp_path: Path) -> None:
     with pytest.raises(ServiceError, match="hmar up"):
         client(Home(tmp_path))
+
+
+def test_a_run_of_no_use_is_told_with_a_warning(tmp_path: Path) -> None:
+    results = {
+        "evaluate": Evaluated(model="a", directory=tmp_path, mlflow_run="r", metrics={"validation": {"ndcg@10": 0.0}}),
+        "recommend": Recommended(path=tmp_path / "r.parquet", users=0, rows=0, champion="1"),
+    }
+
+    class Api:
+        def result(self, _dag: str, _run: str, task: str, _index: int = -1) -> object:
+            return results[task].model_dump(mode="json") if task in results else None
+
+        def task_instances(self, _dag: str, _run: str) -> list[dict[str, object]]:
+            return [{"task_id": "evaluate", "state": "success", "map_index": 0}]
+
+    console = Console(file=StringIO(), width=200)
+    print_results(cast("AirflowClient", Api()), "hmar_retrain", "r", console)
+    shown = cast("StringIO", console.file).getvalue()
+    assert "warning: validation ndcg@10 is 0 for every model" in shown
+    assert "warning: recommendations were written for 0 users" in shown
+
+
+def test_what_is_stopped_has_no_address(tmp_path: Path) -> None:
+    console = Console(file=StringIO(), width=200)
+    assert not status(HomeSettings.resolve({"home": tmp_path}, use_environment=False), console)
+    shown = cast("StringIO", console.file).getvalue()
+    assert "stopped" in shown
+    assert "http" not in shown
 
 
 def test_nobody_answers() -> None:

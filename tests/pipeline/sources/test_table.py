@@ -18,6 +18,7 @@ from hmar.errors import DataError
 from pipeline.ingest.reading import read_file
 from pipeline.settings import EngineSettings, RetrainSettings
 from pipeline.sources import RawFile, Source, delivery, source_of
+from pipeline.sources.table import TableSource
 from pipeline.stages.ingest import land
 from pipeline.storage.engine import connect
 from pipeline.storage.events_store import read_manifest
@@ -102,6 +103,24 @@ def written(directory: Path) -> dict[str, Path]:
     return {path.name: path for path in folder.iterdir()}
 
 
+@pytest.mark.parametrize(
+    ("line", "layout", "found"),
+    [
+        ("7,wish,8,1", "CSV (customer, action, sku, at)", "wish"),
+        ("7\twish, b\t8\t1", "TSV (customer, action, sku, at)", "wish, b"),
+        ("7,wish,8 and a text that was cut", "CSV (customer, action, sku, at)", "wish"),
+        ("7,wis", "CSV (customer, action, sku, at)", "7,wis"),
+        ("7,8,9,wish,1", "CSV (customer, a, b, action, at)", "wish"),
+        ("7,8,wish,1", "CSV (customer, a, b, action, at)", "7,8,wish,1"),
+        ('{"action": "wish"}', "Parquet (customer, action)", "wish"),
+    ],
+)
+def test_the_code_of_a_raw_line_stands_where_its_files_header_says(line: str, layout: str, found: str) -> None:
+    source = source_of(settings("table", Path("log.csv"), Path("home"), name="shop", table=SHOP))
+    assert isinstance(source, TableSource)
+    assert source.behavior_code(line, layout) == found
+
+
 @pytest.mark.parametrize("ids", ["string", "int64"])
 def test_all_formats_give_the_same_events(tmp_path: Path, ids: str) -> None:
     table = {**SHOP, "ids": ids, "category": "kind", "value": "price"}
@@ -115,6 +134,12 @@ def test_all_formats_give_the_same_events(tmp_path: Path, ids: str) -> None:
         assert manifest.user_id_type == manifest.item_id_type == manifest.category_id_type == ids
     assert len(digests) == 6
     assert len(set(digests.values())) == 1, digests
+
+
+@pytest.mark.parametrize(("ids", "users"), [("string", 2), ("int64", 1)])
+def test_leading_zeros_make_other_texts_and_the_same_number(tmp_path: Path, ids: str, users: int) -> None:
+    log = lines(["customer,sku,action,at", f"0007,1,pv,{MOMENT}", f"7,1,pv,{MOMENT + 1}"])
+    assert len({one.user for one in text(tmp_path, log, {**SHOP, "ids": ids}).events.values()}) == users
 
 
 def test_a_row_has_what_its_columns_say(tmp_path: Path) -> None:
@@ -448,7 +473,12 @@ REFUSED: dict[str, tuple[str, list[str]]] = {
         NEXT_NIGHT.replace("pv", "View").replace("buy", "Bought").replace("cart", "Cart"),
         ["table.behaviors", "'View'", "codes found: 'View', 'Bought', 'Cart'"],
     ),
-    "another separator": (NEXT_NIGHT.replace(",", ";"), ["table.user", "no column 'customer'"]),
+    "another separator": (NEXT_NIGHT.replace(",", ";"), ["line 1: ", "looks separated by ';': set table.separator"]),
+    "tabs in a CSV": (NEXT_NIGHT.replace(",", "\t"), ["line 1: ", "looks separated by a tab: set table.separator"]),
+    "a column in capitals": (
+        NEXT_NIGHT.replace("action", "ACTION", 1).replace("at\n", "at,section\n", 1),
+        ["table.behavior", "no column 'action'; did you mean 'ACTION'?"],
+    ),
     "only a header": ("customer,sku,action,at\n", ["a header and no rows"]),
     "empty": ("", ["the file is empty"]),
     "UTF-16": (NEXT_NIGHT.encode("utf-16"), ["UTF-16"]),
