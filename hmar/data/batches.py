@@ -208,6 +208,7 @@ class TrainingData:
             next_item=torch.from_numpy(next_item),
             next_behavior=torch.from_numpy(next_behavior),
             next_hbi=torch.from_numpy(hbi.take(following, axis=0)),
+            next_time=torch.from_numpy(snapshot.time[rows[following]]),
             negatives=torch.from_numpy(negatives),
             negative_hbi=torch.from_numpy(had.astype(np.float32).reshape(*own.shape, asked.shape[1]) + asked[:, None]),
             user=torch.from_numpy(users),
@@ -226,7 +227,8 @@ class TrainingData:
         self, batch: TrainingBatch, past: Past, row: NDArray[np.int64], following: NDArray[np.int64]
     ) -> TrainingBatch:
         """The batch with what is known of its candidates just before the events ``following``, int64 [T]."""
-        time = self.snapshot.time[following]
+        assert batch.next_time is not None
+        time = batch.next_time.numpy()
 
         def of(items: Tensor) -> Evidence:
             each = items.numel() // max(len(items), 1)
@@ -238,7 +240,6 @@ class TrainingData:
         return replace(
             batch,
             next_event=torch.from_numpy(following),
-            next_time=torch.from_numpy(time),
             next_evidence=of(batch.next_item) if sampled else None,
             negative_evidence=of(batch.negatives) if own else None,
         )

@@ -54,8 +54,9 @@ def case_studies(
     target = snapshot.manifest.target
     for task in dict.fromkeys(task or target for task in asked_about(loaded.model)):
         how: dict[str, Any] = {"task": task, "moments": MOMENTS, "seed": seed, "max_length": loaded.meta.max_length}
-        part, looked = _newest(model, snapshot, split, **how)
-        if looked is not None:
+        newest = _newest(model, snapshot, split, **how)
+        if newest is not None:
+            part, looked = newest
             about, title = ("", told) if task == target else (f"_{task}", f"{told}, asked about {task}")
             figures, picture = draw(looked, loaded, snapshot, title)
             yield CaseStudy(name + about, {"split": split, "part": part, **how, **figures}, picture)
@@ -63,7 +64,7 @@ def case_studies(
 
 def _newest(
     model: Recommender, snapshot: Snapshot, split: str, *, task: str, **how: Any
-) -> tuple[Portion | None, Iterator[Look] | None]:
+) -> tuple[Portion, Iterator[Look]] | None:
     """The last part in which the model has something to look at, and what it looks at there."""
     if task in snapshot.tasks(split):
         for part in reversed(PORTIONS):
@@ -71,7 +72,7 @@ def _newest(
             first = next(looked, None)
             if first is not None:
                 return part, chain([first], looked)
-    return None, None
+    return None
 
 
 _Drawn = tuple[dict[str, Any], "Figure"]

@@ -18,6 +18,8 @@ NAMED = 5
 """Events whose item is written beside the bar."""
 MOST_MAPS = 16
 """Maps of one layer that are rows of their own; of more, the mean is."""
+_BAR = 0.24
+"""Height of a bar with its name beside it, inches."""
 
 
 def carried(found: Explanation, name: Name, behaviors: Sequence[str], title: str) -> "Figure":
@@ -25,8 +27,10 @@ def carried(found: Explanation, name: Name, behaviors: Sequence[str], title: str
     from matplotlib.figure import Figure
 
     rows = _maps(found)
-    figure = Figure(figsize=(11, 5.5 + 0.16 * len(rows)), layout="constrained")
-    grid = figure.add_gridspec(3 if rows else 2, 2, height_ratios=[3, 2, 0.4 + 0.16 * len(rows)][: 3 if rows else 2])
+    bars = max(2.0, 0.5 + _BAR * max(len(found.terms), len(found.of_behavior)))
+    heights = [3.0, bars, *([0.4 + 0.16 * len(rows)] if rows else [])]
+    figure = Figure(figsize=(11, 0.5 + sum(heights)), layout="constrained")
+    grid = figure.add_gridspec(len(heights), 2, height_ratios=heights)
     _events(figure.add_subplot(grid[0, :]), found, name, behaviors)
     by_behavior = {behaviors[code]: value for code, value in found.of_behavior.items()}
     _bars(figure.add_subplot(grid[1, 0]), by_behavior, "Lost without all events of a behavior")
@@ -42,7 +46,8 @@ def sampled(sample: Sample) -> "Figure":
     from matplotlib.figure import Figure
 
     layers = list(sample.attention)
-    figure = Figure(figsize=(5.5 * (2 + len(layers)), 4.5), layout="constrained")
+    height = max(4.5, 1.5 + _BAR * max(len(sample.terms), len(sample.lost)))
+    figure = Figure(figsize=(5.5 * (2 + len(layers)), height), layout="constrained")
     axes = figure.subplots(1, 2 + len(layers), squeeze=False)[0]
     shares = {name: value for name, value in sample.lost.items() if value is not None}
     _bars(axes[0], shares, "Share of the margin lost\nwithout all events of a behavior")

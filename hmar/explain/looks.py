@@ -10,6 +10,7 @@ from hmar.data.counting import PriorCounts
 from hmar.data.histories import Histories
 from hmar.data.impressions import pack_impressions
 from hmar.data.snapshot import Portion, Snapshot
+from hmar.data.targets import Reading
 from hmar.layers.attention_weights import Attention
 from hmar.models.base import Recommender
 
@@ -41,8 +42,11 @@ def looks(
     """
     shown, prior = snapshot.impressions(split, part, task), PriorCounts(snapshot)
     device = model.popularity.device
+    drawn = np.random.default_rng(seed).permutation(len(shown))
+    # All at once: a part in which few have a history may be as large as the log.
+    filled = Reading(snapshot, model.reads).count(snapshot.offsets[shown.user], shown.history_end) > 0
     read = 0
-    for place in np.random.default_rng(seed).permutation(len(shown)):
+    for place in drawn[filled[drawn]]:
         chosen = np.array([place])
         batch = pack_impressions(snapshot, shown, chosen, max_length, model.reads).to(device)
         history = _known(model, batch.histories)

@@ -23,5 +23,6 @@ def ranked(
     if item is not None:
         return [(found.index(item) + 1 if item in found else None, item)]
     if not found:
-        raise DataError(f"user {user} (dense id) has used up everything: there is nothing to recommend or to explain")
+        source_id = snapshot.users.column("user_id")[user].as_py()
+        raise DataError(f"user {source_id!r} has used up everything: there is nothing to recommend or to explain")
     return [(place + 1, one) for place, one in enumerate(found)]

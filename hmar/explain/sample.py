@@ -95,6 +95,7 @@ class _Tally:
         self.read, self.lost, self.of, self.having = (np.zeros(count) for _ in range(4))
         self.terms: dict[str, float] = {}
         self.looks: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
+        self.asking: dict[str, str] = {}
 
     def add(self, found: Explanation) -> None:
         self.users += 1
@@ -110,6 +111,7 @@ class _Tally:
         self.read += np.bincount(codes, minlength=len(self.behaviors))
         for layer, one in found.attention.items():
             given, asked = self._of_layer(one, codes)
+            self.asking[layer] = one.queries
             before = self.looks.get(layer, (0.0, 0.0))
             self.looks[layer] = (before[0] + given, before[1] + asked)
 
@@ -141,7 +143,6 @@ class _Tally:
                 for layer, (given, asked) in self.looks.items()
             },
             queries={
-                layer: list(names) if len(asked) == len(names) else [CANDIDATE]
-                for layer, (_, asked) in self.looks.items()
+                layer: list(names) if queries == "events" else [CANDIDATE] for layer, queries in self.asking.items()
             },
         )

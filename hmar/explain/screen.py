@@ -57,8 +57,8 @@ def _of_behaviors(found: Explanation, behaviors: Sequence[str]) -> Table:
 
 def _of_events(found: Explanation, layer: str, name: Name, behaviors: Sequence[str], events: int) -> Table:
     past, table = found.past, Table(box=SIMPLE)
-    for column in ("time", "behavior", "item", "events ago", "carried", *(["attention"] if layer else [])):
-        table.add_column(column, justify="left" if column in ("time", "behavior", "item") else "right")
+    for column in ("time (UTC)", "behavior", "item", "events ago", "carried", *(["attention"] if layer else [])):
+        table.add_column(column, justify="left" if column in ("time (UTC)", "behavior", "item") else "right")
     weights = found.attention[layer].of_events().tolist() if layer else []
     for place in _heaviest(found, events):
         event = int(found.events[place])

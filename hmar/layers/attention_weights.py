@@ -22,12 +22,14 @@ class Attention:
         queries: events: Q is L, the events look at each other; candidates: Q is N, the items asked about look at the
             history.
         read: of events that look at each other, those from which the model goes on: the newest, or all.
+        looking: bool [Q], the queries that the layer had; None means all of them.
     """
 
     weights: Tensor
     maps: tuple[str, ...]
     queries: Literal["events", "candidates"] = "events"
     read: Literal["newest", "all"] = "newest"
+    looking: Tensor | None = None
 
     def of_events(self, candidate: int = 0) -> Tensor:
         """How much each event is looked at where the score comes from, [L]: the mean over the maps of the weights of
@@ -35,6 +37,8 @@ class Attention:
         mean_QL = self.weights.mean(0)
         if self.queries == "candidates":
             return mean_QL[candidate]
+        if self.looking is not None:
+            mean_QL = mean_QL[self.looking]
         return mean_QL[-1] if self.read == "newest" else mean_QL.mean(0)
 
     def each(self) -> "list[Attention]":
@@ -50,7 +54,7 @@ class Attention:
         if self.queries == "events":
             rows = weights.new_zeros(maps, len(known), len(known))
             rows[:, known] = weights
-            weights = rows
+            return replace(self, weights=rows, looking=known)
         return replace(self, weights=weights)
 
 

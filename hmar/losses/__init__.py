@@ -63,7 +63,7 @@ def total_loss(model: Encoder | Ranker, loss: Loss | RankerLoss, batch: Training
 
 
 def _encoder_loss(encoder: Encoder, loss: Loss, batch: TrainingBatch) -> Tensor:
-    states_TD = encoder.encode(batch.histories)
+    states_TD = encoder.training_states(batch)
     total = loss(encoder, encoder.training_queries(states_TD, batch), batch)
     auxiliary = encoder.auxiliary_loss(states_TD, batch)
     return total if auxiliary is None else total + auxiliary

@@ -18,7 +18,9 @@ training takes one batch of one task after the other (:mod:`hmar.data.task_turns
 Our groups are groups of behaviors, all of the same items; the paper's also have entities of their own (coupons,
 queries). Where we deviate: the published code adds the candidate itself to u_j (a residual) and has a net after the
 vanilla attention, so that an item's vector scores against itself; neither is in the paper's equations, nor here. The
-time bucket follows from days, a fraction included, in thirteen buckets, the published code's from whole days.
+time bucket follows from days, a fraction included, in thirteen buckets, the published code's from whole days. Objects
+have no features but their id: the category, which the paper's events of Amazon and Taobao have beside it, is left out
+here as it is in every model, so that all have equal inputs.
 """
 
 from typing import Literal, NamedTuple

@@ -178,8 +178,8 @@ class TrainingBatch:
         negative_log_q: float32, of the negatives' shape: the log of the probability with which each was drawn.
         count_runs: the counts of all items at every position, for losses that score the same items everywhere.
         behavior_label: int64 [T], the behavior that a behavior head is to name; None means next_behavior.
-        next_event, next_time: int64 [T], of the event that is predicted: its row of the event table and its
-            microseconds, for encoders that read recency; so are the next two.
+        next_time: int64 [T], microseconds of the event that is predicted; None in a batch that does not say.
+        next_event: int64 [T], its row of the event table, for encoders that read recency; so are the next two.
         next_evidence: [T], of the true item just before. negative_evidence: [T, N], of negatives of a position's own.
     """
 
@@ -240,9 +240,14 @@ class Encoder(Recommender):
 
         Args:
             asked: int64 [N], the behavior asked about. since: int64 [N], microseconds from the newest event that was
-                read to the moment of asking; None in training where the encoder does not read recency.
+                read to the moment of asking; None where the batch does not say when its events are.
         """
         return states
+
+    def training_states(self, batch: TrainingBatch) -> Tensor:
+        """The states that training's queries and auxiliary terms are made of, [T, D]. A model that needs none of them
+        may leave the work out."""
+        return self.encode(batch.histories)
 
     def training_queries(self, states_TD: Tensor, batch: TrainingBatch) -> Tensor:
         """:meth:`query` about each position's next event."""

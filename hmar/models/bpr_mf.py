@@ -90,6 +90,10 @@ class BPRMF(Encoder):
         curved_N1 = (states @ self.spread * states).sum(-1, keepdim=True) / squared_N1.clamp(min=1e-12)
         return self._asking(2 * states / (2 * curved_N1 + squared_N1 + 8 * self.config.regularization))
 
+    def training_states(self, batch: TrainingBatch) -> Tensor:
+        """None, [T, 0]: training knows the user's own factors."""
+        return self.center.new_zeros(len(batch.next_item), 0)
+
     def training_queries(self, states_TD: Tensor, batch: TrainingBatch) -> Tensor:
         """p_u of the user whose event is predicted, [T, D], and a one for the bias."""
         return self._asking(self._user_factors(batch))

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hmar.data.histories import Histories
 from hmar.data.impressions import ImpressionBatch
+from hmar.layers.attention_weights import Attention, recorded
 from hmar.models.base import CandidateCounts, Recommender, Vocabulary
 from hmar.settings import Section
 
@@ -84,6 +85,12 @@ class Ranker(Recommender):
     def score_all(self, histories: Histories, seen: CandidateCounts) -> Tensor:
         catalog = torch.arange(self.vocabulary.items, device=self.popularity.device)[None]
         return self._or_popularity(histories, self._logits(histories, catalog), self.popularity)
+
+    def looks_at(self, history: Histories, seen: CandidateCounts, items: Tensor) -> dict[str, Attention]:
+        """As in the base class. All items in one pass, however many, so that a layer is called once."""
+        if len(history.item) == 0:
+            return {}
+        return recorded(self, lambda: self.interact(self.encode(history), history, items))
 
     def liked(self, histories: Histories) -> Tensor:
         """y_t of every event, int64 [T]: 0 where it says no, else 1."""

@@ -34,15 +34,32 @@ class Recent(Rule):
             self.reads = (vocabulary.behaviors[vocabulary.target],)
 
     def score(self, histories: Histories, seen: CandidateCounts, items: Tensor) -> Tensor:
-        return self.score_all(histories, seen).gather(1, items)
+        had, cell = self._cells(histories).unique(return_inverse=True)
+        latest = self.popularity.new_zeros(len(had)).scatter_reduce_(0, cell, self._recency(histories), "amax")
+        rows = torch.arange(len(histories), device=items.device)[:, None]
+        wanted = rows * self.vocabulary.items + items
+        scores = self._never()[items].expand(wanted.shape).clone()
+        if len(had):
+            place = torch.searchsorted(had, wanted).clamp(max=len(had) - 1)
+            scores = torch.where(had[place] == wanted, latest[place], scores)
+        return scores
 
     def score_all(self, histories: Histories, seen: CandidateCounts) -> Tensor:
-        items = self.vocabulary.items
-        order = torch.argsort(self.popularity, descending=True, stable=True)
-        base = torch.empty_like(self.popularity)
-        base[order] = torch.arange(items - 1, -1, -1, dtype=base.dtype, device=base.device)
-        scores = base.expand(len(histories), -1).clone()
-        recency = (items + histories.position).to(base.dtype)
-        cells = histories.row * items + histories.item
-        scores.view(-1).scatter_reduce_(0, cells, recency, "amax")
+        scores = self._never().expand(len(histories), -1).clone()
+        scores.view(-1).scatter_reduce_(0, self._cells(histories), self._recency(histories), "amax")
         return scores
+
+    def _never(self) -> Tensor:
+        """Scores of items that are in no history, [V]."""
+        order = torch.argsort(self.popularity, descending=True, stable=True)
+        scores = torch.empty_like(self.popularity)
+        scores[order] = torch.arange(len(order) - 1, -1, -1, dtype=scores.dtype, device=scores.device)
+        return scores
+
+    def _cells(self, histories: Histories) -> Tensor:
+        """row V + item of every token, int64 [T]."""
+        return histories.row * self.vocabulary.items + histories.item
+
+    def _recency(self, histories: Histories) -> Tensor:
+        """The score that every token gives its item, [T]."""
+        return (self.vocabulary.items + histories.position).to(self.popularity.dtype)

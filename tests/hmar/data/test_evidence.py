@@ -93,7 +93,7 @@ def test_a_batch_knows_what_stood_before_each_event(shop: Snapshot, way: str) ->
 
 def test_without_recency_a_batch_has_none_of_it(shop: Snapshot) -> None:
     (batch,) = TrainingData(shop, SPLIT, max_length=L, batch_size=100, negatives=0).batches(0)
-    assert batch.next_event is batch.next_time is batch.next_evidence is batch.negative_evidence is None
+    assert batch.next_event is batch.next_evidence is batch.negative_evidence is None
     assert batch.count_runs is not None
     assert batch.count_runs.behavior is batch.count_runs.time is batch.count_runs.event is None
 

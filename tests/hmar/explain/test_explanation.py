@@ -1,6 +1,8 @@
 """What carried a recommendation: against the model's own answers, and against causes that were planted."""
 
 from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from hmar.evaluate.adapt import Adapted
 from hmar.explain import figures
 from hmar.explain.explanation import Explanation, end_of, explain
 from hmar.explain.past import Past
+from hmar.explain.ranked import ranked
 from hmar.explain.sample import sample
 from hmar.explain.screen import shown
 from hmar.models import MODELS
@@ -22,6 +25,7 @@ from hmar.models.base import Recommender, Vocabulary
 from tests.support.arrays import Event, random_users, write_impressions, write_snapshot
 from tests.support.contract import CASES, CONFIGS
 from tests.support.models import build, counts_of_rows, pack_rows, stirred
+from tests.support.tiny_snapshot import make_snapshot
 from tests.support.training import make_trainer, train_settings
 
 L, ITEMS, BEHAVIORS = 9, 14, 3
@@ -104,6 +108,39 @@ def test_text_and_pictures(name: str, shop: Snapshot, tmp_path: Path) -> None:
     assert of_many is not None
     assert of_many.users == 5
     assert write(figures.sampled(of_many), tmp_path / "many.png").stat().st_size > 5000
+
+
+def test_names_of_many_terms_stand_apart(shop: Snapshot) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    model = stirred(build("hmar_plus", {}, shop))
+    found = explained(model, shop, 1, USERS[1][-1][0])
+    many = replace(found, terms={f"a term of some length, {n}": 0.1 * n for n in range(14)})
+    figure = figures.carried(many, lambda item: f"item-{item}", shop.behaviors, "why")
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    panel = next(axes for axes in figure.axes if "sum of" in axes.get_title())
+    boxes = [label.get_window_extent(canvas.get_renderer()) for label in panel.get_yticklabels()]
+    assert len(boxes) == 14
+    assert all(above.y0 >= below.y1 for above, below in pairwise(boxes))
+
+
+def test_times_say_their_zone(shop: Snapshot) -> None:
+    from rich.console import Console
+
+    found = explained(stirred(build("sasrec", {}, shop)), shop, 1, USERS[1][-1][0])
+    console = Console(record=True, width=200)
+    console.print(shown(found, str, shop.behaviors))
+    assert "time (UTC)" in console.export_text()
+
+
+def test_a_user_who_has_used_up_everything_is_named_as_in_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    snapshot = make_snapshot(tmp_path, [(user, 5 + n, "buy", n) for user in ("ann", "bob") for n in range(3)])
+    monkeypatch.setattr("hmar.explain.ranked.top_items", lambda *given, **named: (np.full((1, 3), -1), None))
+    with pytest.raises(DataError, match="user 'bob' has used up everything"):
+        ranked(build("sasrec", {}, snapshot), snapshot, snapshot.users.column("user_id").to_pylist().index("bob"), L, 3)
 
 
 @pytest.mark.slow
@@ -207,6 +244,14 @@ def test_sample_adds_up(shop: Snapshot) -> None:
     many = sample(model, shop, 1000, max_length=L)
     assert many is not None
     assert many.users == len(USERS)
+
+
+def test_a_candidate_is_no_behavior_where_there_is_one_behavior(tmp_path: Path) -> None:
+    snapshot = write_snapshot(tmp_path / "s", [[(1, 0, 0), (2, 0, 1), (3, 0, 2)]] * 3, items=5, behaviors=("buy",))
+    for name, asking in (("din", ["the item"]), ("sasrec", ["buy"])):
+        found = sample(stirred(build(name, {"d": 8}, snapshot)), snapshot, 3, max_length=L)
+        assert found is not None
+        assert {tuple(one) for one in found.queries.values()} == {tuple(asking)}
 
 
 def test_sample_of_a_rule_has_neither_terms_nor_attention(shop: Snapshot) -> None:

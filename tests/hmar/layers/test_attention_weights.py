@@ -76,6 +76,20 @@ def test_what_is_read_of_the_weights() -> None:
     close(Attention(weights, ("a", "b"), "candidates").of_events(1), mean[1])
 
 
+def test_events_that_are_not_known_look_at_nothing() -> None:
+    """And what is read of the weights is what was read without them."""
+    weights = torch.rand(2, 3, 3)
+    known = torch.tensor([True, False, True, True, False])
+    for read in ("newest", "all"):
+        one = Attention(weights, ("a", "b"), read=read)  # type: ignore[arg-type]
+        among = one.among(known)
+        assert among.weights.shape == (2, 5, 5)
+        close(among.of_events()[known], one.of_events())
+        assert among.of_events()[~known].tolist() == [0, 0]
+    asked = Attention(weights, ("a", "b"), "candidates")
+    close(asked.among(known).of_events(1)[known], asked.of_events(1))
+
+
 def test_layers_are_named_numbered_and_left_as_they_were(x_TD: Tensor) -> None:
     layers = nn.ModuleDict({"first": SelfAttention(D, 1), "second": nn.ModuleList([SelfAttention(D, 2)])}).double()
     segments = Segments.of_rows(pack_rows([ROW], BEHAVIORS))

@@ -19,7 +19,8 @@ LAYERS = {
     "tha4rec": {"blocks.0.attention"},
     "atrank": {"blocks.0", "attention"},
     "dfn": {"internal.0", "internal.1", "internal.2", "external.0", "external.1"},
-    "feedrec": set(),
+    "feedrec": {"liked_events", "weak_liked_events", "weak_disliked_events"},
+    "bi_lstm_attention": {"attention"},
     "popularity": set(),
     "recent": set(),
 }
@@ -31,6 +32,7 @@ def test_weights_of_every_model(name: str, label: str, config: dict[str, Any], s
     """Named maps over the events that are read, and the score is the same with and without a look."""
     model = stirred(build(name, config, shop))
     items = torch.arange(3)[None]
+    named: set[str] = set()
     for user in range(4):
         history, seen = ask(model, shop, [user], max_length=9)
         scores = model.score(history, seen, items)
@@ -41,8 +43,23 @@ def test_weights_of_every_model(name: str, label: str, config: dict[str, Any], s
             assert one.weights.shape == (len(one.maps), queries, len(history.item))
             assert torch.isfinite(one.weights).all()
             assert one.of_events(2).shape == (len(history.item),)
-        if label in ("default", "pre") and len(history.item):
-            assert LAYERS.get(name, set()) <= set(found)
+        named |= set(found)
+    if label in ("default", "pre"):
+        assert LAYERS.get(name, set()) <= named
+
+
+@pytest.mark.parametrize("name", ["atrank", "dfar", "dfn", "din", "bi_lstm_attention"])
+def test_many_candidates_are_looked_at_like_few(name: str, shop: Snapshot, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though scoring takes them in several passes."""
+    model = stirred(build(name, {"d": 16}, shop))
+    history, seen = ask(model, shop, [3], max_length=9)
+    items = torch.arange(12)[None]
+    whole = model.looks_at(history, seen, items)
+    monkeypatch.setattr(type(model), "pairs_at_once", 2 * len(history.item))
+    found = model.looks_at(history, seen, items)
+    assert list(found) == list(whole)
+    for layer, one in found.items():
+        torch.testing.assert_close(one.weights, whole[layer].weights)
 
 
 @pytest.mark.parametrize("name", ["hmar", "din"])

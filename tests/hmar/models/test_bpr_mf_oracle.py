@@ -49,24 +49,23 @@ def test_scores_of_a_history(model: BPRMF, shop: Snapshot) -> None:
         np.testing.assert_allclose(scores[place], expected, rtol=1e-9, atol=1e-9)
 
 
-def test_the_fold_in_is_the_best_step_along_its_line(shop: Snapshot) -> None:
+def test_the_fold_in_is_the_best_step_along_its_line(model: BPRMF, shop: Snapshot) -> None:
     """On the second-order model of BPR-Opt at p = 0, which is what the formula was derived from: there no shorter and
-    no longer step along the gradient is better."""
-    rng = np.random.default_rng(0)
-    items, regularization = rng.normal(size=(40, 5)), 0.02
-    history = items[:7]
-    center, spread, mean = items.mean(0), np.cov(items.T, bias=True), history.mean(0)
-    delta = mean - center
-    differences = (history[:, None] - items[None]).reshape(-1, 5)
-    np.testing.assert_allclose(differences.mean(0), delta, atol=1e-12)
+    no longer step along the gradient than the model's own query is better."""
+    _, items, _ = factors(model)
+    histories, _ = (in_double(part) for part in ask(model, shop, [3], max_length=7))
+    rows = rows_read(model, shop, 3, 7)
+    with torch.no_grad():
+        p = model.last_queries(histories)[0, : items.shape[1]].numpy()
+    had = items[shop.item[rows]]
+    differences = (had[:, None] - items[None]).reshape(-1, items.shape[1])
+    delta, spread = differences.mean(0), np.cov(items.T, bias=True)
     # -log sigma(x) = log 2 - x / 2 + x^2 / 8 + ...; the history's own scatter is taken to be the catalog's.
     second = 2 * spread + np.outer(delta, delta)
 
     def quadratic(p: Array) -> float:
-        return float(np.log(2) - p @ delta / 2 + p @ second @ p / 8 + regularization * p @ p)
+        return float(np.log(2) - p @ delta / 2 + p @ second @ p / 8 + model.config.regularization * p @ p)
 
-    squared = delta @ delta
-    p = 2 * delta / (2 * delta @ spread @ delta / squared + squared + 8 * regularization)
     for longer in (0.99, 1.01):
         assert quadratic(longer * p) > quadratic(p)
 

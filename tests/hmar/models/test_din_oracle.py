@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from hmar.data.snapshot import Snapshot
+from hmar.layers.target_attention import TargetAttention
 from hmar.models.din import DIN
 from tests.support.model_oracle import Event, event_vectors, net_of_pair, softmax, target_scores, weights
 from tests.support.models import ask, build, hours_apart, rows_of
@@ -52,8 +53,19 @@ def test_logits(config: dict[str, Any], shop: Snapshot) -> None:
 
 def test_the_published_form_of_the_first_layer(shop: Snapshot) -> None:
     """W = [W1, W2, W3, W4] on [k; q; k - q; k * q] is the layer with W1 + W3, W2 - W3 and W4."""
+    d, hidden = 8, 5
     rng = np.random.default_rng(0)
-    w1, w2, w3, w4 = rng.normal(size=(4, 5, 8))
-    k, q = rng.normal(size=(2, 8))
-    whole = np.concatenate([w1, w2, w3, w4], axis=1) @ np.concatenate([k, q, k - q, k * q])
-    np.testing.assert_allclose(whole, (w1 + w3) @ k + (w2 - w3) @ q + w4 @ (k * q), rtol=1e-12)
+    w1, w2, w3, w4 = rng.normal(size=(4, hidden, d))
+    layer = TargetAttention(d, [hidden], "sum").double()
+    with torch.no_grad():
+        for linear, weight in ((layer.key, w1 + w3), (layer.query, w2 - w3), (layer.product, w4)):
+            linear.weight.copy_(torch.from_numpy(weight))
+        assert layer.key.bias is not None
+        histories, _ = ask(build("din", {"d": d}, shop), shop, [3], max_length=7)
+        keys, query = rng.normal(size=(len(histories.item), d)), rng.normal(size=d)
+        found = layer.scores(layer.keys(torch.from_numpy(keys)), torch.from_numpy(query)[None, None], histories)
+    whole, bias = np.concatenate([w1, w2, w3, w4], axis=1), layer.key.bias.detach().numpy()
+    slope, outer = layer.slopes[0].weight.detach().numpy(), layer.outer.weight.detach().numpy()[0]
+    for k, score in zip(keys, found[:, 0].tolist(), strict=True):
+        z = whole @ np.concatenate([k, query, k - query, k * query]) + bias
+        assert score == pytest.approx(outer @ np.where(z > 0, z, slope * z), rel=1e-12)

@@ -113,7 +113,6 @@ CONFIGS: list[dict[str, Any]] = [
     {**BASE, "behavior_encoder": False},
     {**BASE, "sequence_encoder": False},
     {**BASE, "theta": 0.0},
-    {**BASE, "alpha": {}},
     {**BASE, "hbi": "final", "theta": 0.7},
     {**BASE, "candidate_hbi": "published", "theta": 0.7},
     {**BASE, "mirrored_context": True, "theta": 0.7},
@@ -121,7 +120,7 @@ CONFIGS: list[dict[str, Any]] = [
      "attention_dropout": 0.3, "positions_from": "newest", "last_norm": True},
 ]  # fmt: skip
 IDS = [
-    "base", "two-blocks", "no-hbi", "no-behavior-encoder", "no-sequence-encoder", "no-head", "no-weights",
+    "base", "two-blocks", "no-hbi", "no-behavior-encoder", "no-sequence-encoder", "no-head",
     "final-counts", "published-candidates", "mirrored-context", "as-published",
 ]  # fmt: skip
 
