@@ -10,7 +10,8 @@ modes       the seven training modes of the paper's case: for each behavior a ne
             behavior alone; for each one that reads all of them; and one for all (all-in-one).
 
 The paper's AUC is a mean over users: GAUC here. Both are given, of the test part, of the epoch with the best validation
-AUC, the mean over the seeds; the differences to the first row have a 95 % interval over users.
+AUC, the mean over the seeds; differences of GAUC have a 95 % interval over users, and how many times as long as ATRank
+another encoder takes has one over seeds.
 """
 
 import platform
@@ -18,14 +19,20 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import Field
 
-from benchmarks.ranker_runs import run
-from benchmarks.tables import kept, run_benchmark, tell
+from benchmarks.ranker_runs import impressions_by_user, run
+from benchmarks.tables import command, kept, run_benchmark, tell
 from pipeline.settings import RetrainSettings
+
+if TYPE_CHECKING:
+    from hmar.data.snapshot import Snapshot
+
+Runs = Mapping[str, Sequence[Mapping[str, Any]]]
+"""Row -> its runs (:func:`benchmarks.ranker_runs.run`), one per seed."""
 
 ENCODERS = {
     "atrank": "ATRank",
@@ -35,6 +42,8 @@ ENCODERS = {
 }
 TOLD = ("width", "spaces", "dropout", "lr", "batch_size", "max_length", "epochs", "patience")
 """Settings that a table names."""
+SHORTEST = 1e-3
+"""Seconds of an epoch are rounded to this."""
 ATTENDING = ("atrank", "bi_lstm_attention")
 """Models whose attention looks in several spaces."""
 
@@ -84,8 +93,6 @@ def measure(s: ATRankSettings) -> dict[str, Any]:
     Raises:
         HmarError: of the stage that failed.
     """
-    import torch
-
     from hmar.data.snapshot import Snapshot
     from pipeline.stages.ingest import land
     from pipeline.stages.snapshot import build
@@ -107,27 +114,46 @@ def measure(s: ATRankSettings) -> dict[str, Any]:
         for name, row in rows.items():
             runs[name].append(run({**given, **row, "seed": seed}, s.work / snapshot.manifest.id))
             print(f"{name}, seed {seed}: {_told(runs[name][-1])}", file=sys.stderr, flush=True)
+    return summary(s, snapshot, runs)
+
+
+def summary(s: ATRankSettings, snapshot: "Snapshot", runs: Runs) -> dict[str, Any]:
+    """All numbers of a section of the tables.
+
+    ``about``; ``rows`` by name, means and deviations over seeds; ``speed`` of encoders (:func:`_speed`);
+    ``differences`` of GAUC (:func:`_differences`).
+    """
+    import torch
+
+    about = snapshot.manifest.splits[s.split]
     return {
         "about": {
             "dataset": s.name,
-            "snapshot": built.id,
+            "snapshot": snapshot.manifest.id,
             "split": s.split,
             "users": snapshot.n_users,
             "items": snapshot.n_items,
             "events": snapshot.manifest.events,
-            "impressions": snapshot.manifest.splits[s.split]["impressions"],
-            "tasks": snapshot.manifest.splits[s.split].get("tasks", {}),
+            "impressions": about["impressions"],
+            "tasks": about.get("tasks", {}),
             "seeds": list(s.seeds),
             "settings": {key: getattr(s, key) for key in TOLD},
             "code_version": snapshot.manifest.code_version,
             "torch": torch.__version__,
             "python": platform.python_version(),
             "machine": f"{platform.machine()}, one thread",
+            "command": _command(s),
         },
-        "rows": {name: _summary(own) for name, own in runs.items()},
+        "rows": {name: _row(own) for name, own in runs.items()},
         "speed": _speed(runs) if s.part == "encoders" else {},
-        "differences": _differences(runs, s.part),
+        "differences": _differences(runs, s, snapshot),
     }
+
+
+def _command(s: ATRankSettings) -> str:
+    shown = ("negative", "sampled") if s.part == "encoders" else ("sampled", "tasks")
+    always = ("part", "dataset", "name", "raw", *TOLD, *(f"snapshot.impressions.{name}" for name in shown))
+    return command("benchmarks.atrank", s, always, ("split", "seeds"))
 
 
 def encoders(s: ATRankSettings) -> dict[str, dict[str, Any]]:
@@ -139,7 +165,7 @@ def encoders(s: ATRankSettings) -> dict[str, dict[str, Any]]:
     }
 
 
-def modes(s: ATRankSettings, snapshot: Any) -> dict[str, dict[str, Any]]:
+def modes(s: ATRankSettings, snapshot: "Snapshot") -> dict[str, dict[str, Any]]:
     """The same of the seven modes, or of as many as there are tasks."""
     same = {"d": s.width, "dropout": s.dropout, "spaces": s.spaces}
     tasks = list(snapshot.tasks(s.split))
@@ -154,7 +180,7 @@ def _told(found: Mapping[str, Any]) -> str:
     return f"test AUC {test}; {len(found['epochs'])} epochs of {fmean(e['seconds'] for e in found['epochs']):.1f} s"
 
 
-def _summary(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _row(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     test = {
         task: {
             metric: _mean([each["test"][task][metric] for each in runs]) for metric in ("auc", "gauc")
@@ -174,40 +200,64 @@ def _mean(values: Sequence[float]) -> dict[str, float]:
     return {"mean": fmean(values), "deviation": stdev(values) if len(values) > 1 else 0.0}
 
 
-def _speed(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
-    """Seconds until the validation AUC that every run reaches: the lowest of all runs' best."""
+def _speed(runs: Runs) -> dict[str, Any]:
+    """Seconds until the validation AUC that every run reaches: the lowest of all runs' best. ``times``: those of a row
+    divided by those of the first, geometric means over seeds, with their interval."""
     level = min(max(e["auc"] for e in each["epochs"]) for own in runs.values() for each in own)
-    return {"auc": level, "rows": {name: _mean([_until(each, level) for each in own]) for name, own in runs.items()}}
+    seconds = {name: [_until(each, level) for each in own] for name, own in runs.items()}
+    first = next(iter(seconds.values()))
+    return {
+        "auc": level,
+        "rows": {name: {**_mean(own), "times": _times(own, first)} for name, own in seconds.items()},
+    }
+
+
+def _times(own: Sequence[float], first: Sequence[float]) -> dict[str, float | None]:
+    """Welch's 95 % interval of the difference of mean log seconds, as a ratio. None where one seed, or none that
+    differs, says nothing of chance."""
+    from scipy.stats import ttest_ind
+
+    logs = [np.log(np.maximum(seconds, SHORTEST)) for seconds in (own, first)]
+    found: dict[str, float | None] = {"mean": float(np.exp(logs[0].mean() - logs[1].mean())), "low": None, "high": None}
+    if own is not first and min(map(len, logs)) > 1 and any(np.ptp(values) > 0 for values in logs):
+        interval = ttest_ind(*logs, equal_var=False).confidence_interval(0.95)
+        found |= {"low": float(np.exp(interval.low)), "high": float(np.exp(interval.high))}
+    return found
 
 
 def _until(found: Mapping[str, Any], level: float) -> float:
     seconds = 0.0
     for epoch in found["epochs"]:
-        seconds += epoch["seconds"]
+        seconds += float(epoch["seconds"])
         if epoch["auc"] >= level:
             return seconds
     raise AssertionError("every run reaches the lowest best")
 
 
-def _differences(runs: Mapping[str, Sequence[Mapping[str, Any]]], part: str) -> dict[str, Any]:
-    """GAUC of a row less another's, per user the mean over the seeds: encoders against ATRank, and for every task its
-    other modes against the network of this behavior alone."""
+def _differences(runs: Runs, s: ATRankSettings, snapshot: "Snapshot") -> dict[str, Any]:
+    """GAUC of a row less another's, both the mean over the seeds: encoders against ATRank, and for every task its other
+    modes against the network of this behavior alone."""
     first = next(iter(runs))
     pairs = {}
     for name, own in runs.items():
         for task in own[0]["test"]:
-            base = first if part == "encoders" else f"{task} from {task}"
+            base = first if s.part == "encoders" else f"{task} from {task}"
             if name != base:
-                pairs[f"{name} - {base}"] = _difference(own, runs[base], task)
+                weights = impressions_by_user(snapshot, s.split, task)
+                pairs[f"{name} - {base}"] = _difference(own, runs[base], task, weights)
     return pairs
 
 
-def _difference(one: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str, Any]], task: str) -> dict[str, float]:
-    from hmar.evaluate.intervals import clustered
+def _difference(
+    one: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str, Any]], task: str, weights: Mapping[str, int]
+) -> dict[str, float]:
+    """Users are weighted as GAUC weights them, with their impressions."""
+    from hmar.evaluate.intervals import of_sums
 
     users = sorted(one[0]["test"][task]["by_user"], key=int)
+    weight = np.array([weights[user] for user in users], dtype=np.float64)
     means = [np.array([fmean(r["test"][task]["by_user"][u] for r in runs) for u in users]) for runs in (one, other)]
-    found = clustered((means[0] - means[1])[:, None], np.arange(len(users)))
+    found = of_sums(((means[0] - means[1]) * weight)[:, None], weight)
     return {"mean": float(found.mean[0]), "low": float(found.low[0]), "high": float(found.high[0]), "users": len(users)}
 
 
@@ -226,7 +276,8 @@ def _section(name: str, result: Mapping[str, Any]) -> str:
         f"{about['impressions']['test']['moments']:,} moments in the test part. Seeds "
         f"{', '.join(map(str, about['seeds']))}; code {about['code_version']}, torch {about['torch']}, "
         f"{about['machine']}. " + ", ".join(f"{key} {value}" for key, value in told.items()) + ". "
-        "Mean ± standard deviation over seeds.", "",
+        "Mean ± standard deviation over seeds; differences of GAUC with users weighted as it weights them, 95 % "
+        f"bootstrap interval over users. `{about['command']}`", "",
     ]  # fmt: skip
     if part == "encoders":
         lines += _encoders(result)
@@ -244,7 +295,9 @@ def _section(name: str, result: Mapping[str, Any]) -> str:
     if part == "encoders":
         lines += [
             "",
-            "Against the paper (up to four times faster to the same AUC, and no worse):",
+            "Times ATRank's: seconds to that AUC divided by ATRank's, geometric means over seeds with Welch's 95 % "
+            "interval. Where it holds 1, or where there is none, nothing is decided about speed. Against the paper (up "
+            "to four times faster to the same AUC, and no worse):",
             "",
             *_verdict(result),
         ]
@@ -257,19 +310,19 @@ def _verdict(result: Mapping[str, Any]) -> list[str]:
     first, *others = rows
     said = []
     for name in others:
-        times = rows[name]["mean"] / rows[first]["mean"]
-        speed = f"{times:.1f} times as fast" if times >= 1 else f"{1 / times:.1f} times as slow"
+        times = rows[name]["times"]
+        faster, slower = (times["low"] or 0) > 1, (times["high"] or np.inf) < 1
+        speed = "faster" if faster else "slower" if slower else "neither faster nor slower beyond chance"
         off = result["differences"][f"{name} - {first}"]
-        quality = "no different within the interval" if off["low"] <= 0 <= off["high"] else "worse"
-        quality = "better" if off["high"] < 0 else quality
-        agrees = "agrees" if times >= 1 and off["low"] <= 0 else "disagrees"
-        said.append(f"- {name}: ATRank is {speed}, its GAUC is {quality}; this {agrees}.")
+        worse = off["low"] > 0
+        quality = "worse" if worse else "better" if off["high"] < 0 else "no different within the interval"
+        verdict = "this disagrees" if slower or worse else "this agrees" if faster else "undecided"
+        said.append(f"- {name}: ATRank is {speed}, its GAUC is {quality}; {verdict}.")
     return said
 
 
 def _encoders(result: Mapping[str, Any]) -> list[str]:
     speed = result["speed"]
-    base = next(iter(speed["rows"].values()))["mean"]
     reached = f"s to validation AUC {speed['auc']:.4f}"
     lines = [
         f"| model | weights | s/epoch | {reached} | times ATRank's | validation AUC | AUC | GAUC |",
@@ -280,9 +333,14 @@ def _encoders(result: Mapping[str, Any]) -> list[str]:
         took = speed["rows"][row]
         lines.append(
             f"| {row} | {found['weights']:,} | {_pm(found['seconds_per_epoch'], 2)} | {_pm(took, 1)} | "
-            f"{took['mean'] / base:.1f} | {_pm(found['validation'])} | {_pm(judged['auc'])} | {_pm(judged['gauc'])} |"
+            f"{_ratio(took['times'])} | {_pm(found['validation'])} | {_pm(judged['auc'])} | {_pm(judged['gauc'])} |"
         )
     return lines
+
+
+def _ratio(times: Mapping[str, float | None]) -> str:
+    interval = "" if times["low"] is None else f" [{times['low']:.1f}, {times['high']:.1f}]"
+    return f"{times['mean']:.1f}{interval}"
 
 
 def _pm(value: Mapping[str, float], digits: int = 4) -> str:

@@ -10,8 +10,7 @@ epochs and patience, rankers the same batches, and nothing is tuned; the best ep
 that is there already is not repeated. No MLflow, no exported models: for those, ``hmar benchmark``.
 """
 
-import argparse
-import copy
+import hashlib
 import json
 import platform
 import sys
@@ -23,8 +22,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field, field_validator
 
-from benchmarks.tables import keep, kept, run_benchmark
+from benchmarks.fitting import fit
+from benchmarks.tables import command, keep, kept, run_benchmark
 from hmar.atomic import replaced_file
 from hmar.data.batches import TrainingData
 from hmar.data.impressions import ImpressionData
@@ -33,11 +34,11 @@ from hmar.evaluate import impression_metrics
 from hmar.evaluate.impressions import ImpressionJudgement, judge_impressions, summarize_impressions
 from hmar.evaluate.intervals import clustered
 from hmar.evaluate.names import LENGTH_STRATA
-from hmar.losses import loss_function, total_loss
+from hmar.losses import loss_function
 from hmar.models import MODELS, model_class
 from hmar.models.base import Encoder, Recommender, Vocabulary
 from hmar.models.ranker import Ranker
-from hmar.train.early_stopping import EarlyStopping
+from hmar.settings import LayeredSettings, nearest
 
 D, LENGTH, BATCH, USERS = 32, 20, 200, 32
 NEGATIVES = 4
@@ -47,6 +48,7 @@ MODEL = "DFAR"
 
 ROWS: dict[str, tuple[str, dict[str, Any]]] = {
     "Popularity": ("popularity", {}),
+    "Recent": ("recent", {}),
     "BPR-MF": ("bpr_mf", {"d": D}),
     "SASRec": ("sasrec", {"d": D, "heads": 2, "blocks": 1}),
     "Caser": ("caser", {"d": D}),
@@ -68,90 +70,104 @@ ROWS: dict[str, tuple[str, dict[str, Any]]] = {
 """A model that is not registered is left out."""
 
 
-def main(arguments: Sequence[str]) -> int:
-    """The command line; returns its exit code."""
-    return run_benchmark(lambda: _read(arguments), _work)
+class DFARSettings(LayeredSettings):
+    """Train DFAR and its baselines with several seeds; write tables as Markdown and JSON."""
 
+    snapshot: Path
+    split: str = "leave_one_out"
+    name: str = ""
+    """Of the log in the tables; the dataset's if empty."""
+    work: Path
+    """Where runs are kept: they are not repeated."""
+    rows: tuple[str, ...] = tuple(ROWS)
+    """What to train, as a JSON list. The tables have every row that has runs."""
+    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
+    lr: float = Field(3e-3, gt=0)
+    epochs: int = Field(20, ge=1)
+    """Of each training, at most."""
+    patience: int = Field(3, ge=1)
+    """Epochs without a better validation AUC after which it ends."""
+    tables_only: bool = False
+    """Train nothing."""
+    out: Path = Path("benchmarks/results/dfar")
+    """The tables are written to OUT.md, all numbers to OUT.json; those of other logs are kept."""
 
-def _read(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.dfar", description="DFAR against its baselines.")
-    parser.add_argument("--snapshot", type=Path, required=True)
-    parser.add_argument("--split", default="leave_one_out")
-    parser.add_argument("--name", help="of the log in the tables; the dataset's if left out")
-    parser.add_argument("--work", type=Path, required=True, help="where runs are kept")
-    parser.add_argument("--rows", nargs="*", default=list(ROWS), choices=list(ROWS), metavar="ROW")
-    parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
-    parser.add_argument("--lr", type=float, default=3e-3)
-    parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--patience", type=int, default=3)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/dfar"))
-    parser.add_argument("--tables-only", action="store_true", help="of the runs that are there")
-    return parser.parse_args(arguments)
-
-
-def _work(given: argparse.Namespace) -> None:
-    torch.set_num_threads(1)
-    snapshot = Snapshot(given.snapshot)
-    name = given.name or snapshot.manifest.dataset
-    work = given.work / f"{snapshot.manifest.id}-{given.split}-{given.lr:g}-{given.epochs}-{given.patience}"
-    work.mkdir(parents=True, exist_ok=True)
-    rows = [row for row in ROWS if row in given.rows and ROWS[row][0] in MODELS]
-    # Seeds outermost: an early end leaves whole tables of fewer seeds.
-    for seed in [] if given.tables_only else given.seeds:
+    @field_validator("rows")
+    @classmethod
+    def _known(cls, rows: tuple[str, ...]) -> tuple[str, ...]:
         for row in rows:
-            path = work / f"{_slug(row)}-{seed}.npz"
-            if path.exists() or (seed != given.seeds[0] and not model_class(ROWS[row][0]).trainable):
+            if row not in ROWS:
+                raise ValueError(f"no row {row!r}{nearest(row, list(ROWS))}")
+        return rows
+
+
+def main(arguments: list[str]) -> int:
+    """The command line; returns its exit code."""
+    program = "python -m benchmarks.dfar"
+    return run_benchmark(
+        lambda: DFARSettings.resolve(arguments=arguments, use_environment=False, program=program), _work
+    )
+
+
+def _work(s: DFARSettings) -> None:
+    torch.set_num_threads(1)
+    snapshot = Snapshot(s.snapshot)
+    known = [row for row in ROWS if ROWS[row][0] in MODELS]
+    # Seeds outermost: an early end leaves whole tables of fewer seeds.
+    for seed in () if s.tables_only else s.seeds:
+        for row in known:
+            path = _path(s, snapshot, row, seed)
+            if row not in s.rows or path.exists() or (seed != s.seeds[0] and not model_class(ROWS[row][0]).trainable):
                 continue
-            made = run(row, seed, snapshot, given)
+            made = run(row, seed, snapshot, s)
             with replaced_file(path) as target:
                 _save(target, made)
             print(f"{row}, seed {seed}: {json.dumps(made['about'])}", flush=True)
-    result = kept(given.out)
-    result.setdefault("logs", {})[f"{name}, {given.split}"] = summary(snapshot, given, work, rows)
+    result = kept(s.out)
+    name = s.name or snapshot.manifest.dataset
+    result.setdefault("logs", {})[f"{name}, {s.split}"] = summary(snapshot, s, known)
     result |= {"machine": platform.machine(), "torch": torch.__version__}
-    keep(given.out, result, markdown(result))
+    keep(s.out, result, markdown(result))
 
 
-def run(row: str, seed: int, snapshot: Snapshot, given: argparse.Namespace) -> dict[str, Any]:
+def _path(s: DFARSettings, snapshot: Snapshot, row: str, seed: int) -> Path:
+    """Of a run: everything that it follows from, but for the code, is in its name, so that no other is taken for it."""
+    made_with = json.dumps([ROWS[row], LENGTH, BATCH, USERS, NEGATIVES], sort_keys=True)
+    digest = hashlib.sha256(made_with.encode()).hexdigest()[:8]
+    directory = f"{snapshot.manifest.id}-{s.split}-{s.lr:g}-{s.epochs}-{s.patience}"
+    return s.work / directory / f"{_slug(row)}-{seed}-{digest}.npz"
+
+
+def run(row: str, seed: int, snapshot: Snapshot, s: DFARSettings) -> dict[str, Any]:
     """One training, and its scores of the test impressions."""
     name, config = ROWS[row]
     torch.manual_seed(seed)
     kind = model_class(name)
     model = kind(kind.Config.parse(config), Vocabulary.of(snapshot))
-    model.fit_counts(snapshot, given.split)
+    model.fit_counts(snapshot, s.split)
     about: dict[str, Any] = {"parameters": sum(weights.numel() for weights in model.parameters())}
-    started, course = time.process_time(), []
-    if isinstance(model, Encoder | Ranker):
-        stopping, best = EarlyStopping(given.patience), copy.deepcopy(model.state_dict())
-        loss, data = _training(model, snapshot, given, seed)
-        optimizer = torch.optim.Adam(model.parameters(), lr=given.lr, fused=True)
-        for epoch in range(given.epochs):
-            model.train()
-            for batch in data.batches(epoch):
-                optimizer.zero_grad()
-                total_loss(model, loss, batch).backward()
-                optimizer.step()
-            course.append(judge_impressions(model, snapshot, given.split, "validation", max_length=LENGTH).mean("auc"))
-            if stopping.update(epoch + 1, course[-1]):
-                best = copy.deepcopy(model.state_dict())
-            if stopping.exhausted:
-                break
-        model.load_state_dict(best)
-        about |= {"best_epoch": stopping.best_epoch, "validation": course}
-    about["train_seconds"] = time.process_time() - started
     started = time.process_time()
-    judged = judge_impressions(model, snapshot, given.split, "test", max_length=LENGTH)
-    about["ms_per_1000"] = (time.process_time() - started) / len(judged.score) * 1e6
+    if isinstance(model, Encoder | Ranker):
+        loss, data = _training(model, snapshot, s, seed)
+        optimizer = torch.optim.Adam(model.parameters(), lr=s.lr, fused=True)
+
+        def validate() -> float:
+            return judge_impressions(model, snapshot, s.split, "validation", max_length=LENGTH).mean("auc")
+
+        course, best = fit(model, loss, data.batches, optimizer, validate, s.epochs, s.patience)
+        about |= {"best_epoch": best, "validation": [epoch["value"] for epoch in course]}
+    about["train_seconds"] = time.process_time() - started
+    judged = judge_impressions(model, snapshot, s.split, "test", max_length=LENGTH)
     about |= {metric: judged.mean(metric) for metric in METRICS}
     return {"about": about, "score": judged.score}
 
 
-def _training(model: Recommender, snapshot: Snapshot, given: argparse.Namespace, seed: int) -> tuple[Any, Any]:
+def _training(model: Recommender, snapshot: Snapshot, s: DFARSettings, seed: int) -> tuple[Any, Any]:
     """The loss, and what gives batches."""
     if isinstance(model, Ranker):
         data: Any = ImpressionData(
             snapshot,
-            given.split,
+            s.split,
             max_length=LENGTH,
             batch_size=BATCH,
             negatives=NEGATIVES,
@@ -162,7 +178,7 @@ def _training(model: Recommender, snapshot: Snapshot, given: argparse.Namespace,
     assert isinstance(model, Encoder)
     data = TrainingData(
         snapshot,
-        given.split,
+        s.split,
         max_length=LENGTH,
         batch_size=USERS,
         negatives=NEGATIVES,
@@ -173,11 +189,11 @@ def _training(model: Recommender, snapshot: Snapshot, given: argparse.Namespace,
     return loss_function("bpr"), data
 
 
-def summary(snapshot: Snapshot, given: argparse.Namespace, work: Path, rows: Sequence[str]) -> dict[str, Any]:
+def summary(snapshot: Snapshot, s: DFARSettings, rows: Sequence[str]) -> dict[str, Any]:
     """Of all rows with runs: means, standard deviations over seeds, intervals, and DFAR's gain over each."""
-    runs = {row: list(_runs(work, row, given.seeds)) for row in rows}
+    runs = {row: list(_runs([_path(s, snapshot, row, seed) for seed in s.seeds])) for row in rows}
     runs = {row: made for row, made in runs.items() if made}
-    first = judge_impressions(_popularity(snapshot, given.split), snapshot, given.split, "test", max_length=LENGTH)
+    first = judge_impressions(_popularity(snapshot, s.split), snapshot, s.split, "test", max_length=LENGTH)
     own = [made["score"] for made in runs.get(MODEL, [])]
     told: dict[str, Any] = {}
     for row, made in runs.items():
@@ -189,7 +205,6 @@ def summary(snapshot: Snapshot, given: argparse.Namespace, work: Path, rows: Seq
                    for metric, values in of_metric.items()},
             "parameters": made[0]["about"]["parameters"],
             "train_seconds": float(np.mean([one["about"]["train_seconds"] for one in made])),
-            "ms_per_1000": float(np.mean([one["about"]["ms_per_1000"] for one in made])),
             "best_epochs": [one["about"].get("best_epoch") for one in made],
             "by_length": _by_length(first, made),
         }  # fmt: skip
@@ -209,14 +224,19 @@ def summary(snapshot: Snapshot, given: argparse.Namespace, work: Path, rows: Seq
             "disliked": int(((impressions.label == 0) & ~impressions.sampled).sum()),
             "users": int(first.users.judged.sum()),
         },
-        "settings": {"lr": given.lr, "epochs": given.epochs, "patience": given.patience},
+        "settings": {"lr": s.lr, "epochs": s.epochs, "patience": s.patience},
+        "code_version": snapshot.manifest.code_version,
+        "command": _command(s),
         "rows": told,
     }
 
 
-def _runs(work: Path, row: str, seeds: Sequence[int]) -> Iterator[dict[str, Any]]:
-    for seed in seeds:
-        path = work / f"{_slug(row)}-{seed}.npz"
+def _command(s: DFARSettings) -> str:
+    return command("benchmarks.dfar", s, ("snapshot", "work", "seeds", "lr", "epochs", "patience"), ("split", "name"))
+
+
+def _runs(paths: Sequence[Path]) -> Iterator[dict[str, Any]]:
+    for path in paths:
         if path.exists():
             with np.load(path, allow_pickle=False) as held:
                 yield {"about": json.loads(str(held["about"])), "score": held["score"]}
@@ -280,7 +300,7 @@ def markdown(result: Mapping[str, Any]) -> str:
         f"sampled negatives per positive; encoders on BPR, batches of {USERS} users with {NEGATIVES} negatives per "
         "position. One learning rate for all, nothing tuned; the best epoch by validation AUC. Mean ± standard "
         "deviation over seeds; DFAR's gain paired over users, 95 % bootstrap interval. Seconds are of one processor "
-        "core; ms are per 1,000 scored candidates.",
+        "core; what scoring costs is in the table of [all models](all-models.md).",
     ]
     for name, log in result["logs"].items():
         parts.append(_section(name, log))
@@ -296,14 +316,14 @@ def _section(name: str, log: Mapping[str, Any]) -> str:
         f"{log['users']:,} users, {log['items']:,} items, {log['events']:,} events; test: {test['impressions']:,} "
         f"impressions, {test['positives']:,} liked, {test['disliked']:,} disliked, {test['users']:,} users with both "
         f"labels. Snapshot `{log['snapshot']}`; lr {settings['lr']:g}, {settings['epochs']} epochs at most, patience "
-        f"{settings['patience']}.\n",
-        "| | seeds | AUC | GAUC | MRR | NDCG | DFAR's gain in AUC | in GAUC | weights | training, s | ms |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        f"{settings['patience']}; code {log['code_version']}. `{log['command']}`\n",
+        "| | seeds | AUC | GAUC | MRR | NDCG | DFAR's gain in AUC | in GAUC | weights | training, s |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row, entry in rows.items():
         cells = [row, str(entry["seeds"]), *(_spread(entry, metric) for metric in METRICS)]
         cells += [_interval(entry, metric) for metric in ("auc", "gauc")]
-        cells += [f"{entry['parameters']:,}", f"{entry['train_seconds']:.0f}", f"{entry['ms_per_1000']:.1f}"]
+        cells += [f"{entry['parameters']:,}", f"{entry['train_seconds']:.0f}"]
         lines.append(f"| {' | '.join(cells)} |")
     strata = [stratum.removeprefix("length_") for stratum in LENGTH_STRATA]
     lengths = [length for length in strata if any(length in entry["by_length"] for entry in rows.values())]

@@ -27,7 +27,7 @@ from benchmarks import leak_table
 from benchmarks.leak_prices import Outcomes, means, prices
 from benchmarks.leak_variants import LAST_EPOCH, MODEL, Variant, chosen
 from benchmarks.published import in_file_order
-from benchmarks.tables import keep, run_benchmark
+from benchmarks.tables import command, keep, run_benchmark
 from pipeline.results import Built, Published
 from pipeline.settings import RetrainSettings
 
@@ -237,19 +237,8 @@ def _about(s: LeaksSettings, task: Task) -> dict[str, Any]:
         "torch": torch.__version__,
         "python": platform.python_version(),
         "machine": f"{platform.machine()}, CPU, 1 thread per training, {s.jobs} at a time",
-        "command": _command(s),
+        "command": command("benchmarks.hmar_leaks", s, ("dataset", "raw", "epochs"), ("seeds", "ties", "overrides")),
     }
-
-
-def _command(s: LeaksSettings) -> str:
-    """What regenerates the numbers, given the same raw log."""
-    words = ["python -m benchmarks.hmar_leaks", f"--dataset {s.dataset}", "--raw RAW", f"--epochs {s.epochs}"]
-    words += (
-        [f"--seeds {','.join(map(str, s.seeds))}"] if s.seeds != LeaksSettings.model_fields["seeds"].default else []
-    )
-    words += ["--ties file"] if s.ties == "file" else []
-    words += [f"--overrides '{json.dumps(s.overrides, sort_keys=True)}'"] if s.overrides else []
-    return " ".join(words)
 
 
 def _log(s: LeaksSettings, result: Mapping[str, Any], files: list[Path]) -> None:

@@ -84,7 +84,8 @@ def _last_epoch(epochs: int) -> Variant:
         LAST_EPOCH,
         "epoch not chosen: the last",
         {"eval_every": epochs},
-        note="the same trainings as published, their number of epochs fixed beforehand: what the choice alone is worth",
+        note="the same trainings as published, their number of epochs fixed beforehand: what choosing is worth, be it "
+        "on test or, as below, on validation",
     )
 
 

@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from benchmarks.tables import run_benchmark, tell
+from benchmarks.tables import command, run_benchmark, tell
 from hmar.errors import DataError
 from pipeline.settings import RetrainSettings
 
@@ -84,6 +84,7 @@ def measure(s: PublishedSettings) -> dict[str, Any]:
     from pipeline.stages.train import train
     from pipeline.stages.validate import validate
 
+    given = command("benchmarks.published", s, ("raw",), ("seeds", "epochs", "ties", "train", "overrides"))
     if s.ties == "file":
         s = s.model_copy(
             update={"raw": in_file_order(s.raw, s.paths.root / "in-file-order"), "name": f"{s.name}-lines"}
@@ -109,6 +110,7 @@ def measure(s: PublishedSettings) -> dict[str, Any]:
             "python": platform.python_version(),
             "machine": f"{platform.machine()}, {s.train.get('threads', 2)} threads",
             "seconds": round(time.monotonic() - started, 1),
+            "command": given,
         },
         "reference": {epoch: dict(zip(("hr@10", "ndcg@10"), pair, strict=True)) for epoch, pair in REFERENCE.items()},
         "seeds": seeds,
@@ -146,7 +148,7 @@ def markdown(result: Mapping[str, Any]) -> str:
         f"{about['ties']} order. Not to be compared with numbers of another protocol.",
         "",
         f"Snapshot `{about['snapshot']}`, code {about['code_version']}, torch {about['torch']}, {about['machine']}, "
-        f"{about['seconds'] / 60:.0f} min. `python -m benchmarks.published --raw RAW`",
+        f"{about['seconds'] / 60:.0f} min. `{about['command']}`",
         "",
         "| epoch | HR@10 | reference | difference | NDCG@10 | reference | difference |",
         "|---|---|---|---|---|---|---|",

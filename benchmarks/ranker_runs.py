@@ -4,14 +4,15 @@ Cost is processor time of a process with one thread, steps only: it says the sam
 but for what shared caches take.
 """
 
-import copy
 import hashlib
 import json
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from hmar.atomic import read_json, write_text
 from hmar.data.snapshot import Snapshot
 from hmar.train.settings import TrainSettings
 
@@ -26,20 +27,31 @@ def run(values: Mapping[str, Any], work: Path) -> dict[str, Any]:
     """
     key = hashlib.sha256(json.dumps(dict(values), sort_keys=True, default=str).encode()).hexdigest()[:16]
     path = work / f"{values['model']}-{values['seed']}-{key}.json"
-    if not path.is_file():
-        found = _run(TrainSettings.resolve({**values, "out": str(work / "nowhere")}, use_environment=False))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(found), encoding="utf-8")
-    done: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return done
+    # A damaged file is none: a run can be made again.
+    found: dict[str, Any] | None = read_json(path)
+    if found is None:
+        settings = TrainSettings.resolve({**values, "out": str(work / "nowhere")}, use_environment=False)
+        write_text(path, json.dumps(_run(settings)))
+        found = read_json(path)
+    assert found is not None
+    return found
+
+
+def impressions_by_user(snapshot: Snapshot, split: str, task: str) -> dict[str, int]:
+    """User -> impressions of the test part: what GAUC weights users with. The keys are those of ``by_user``."""
+    shown = snapshot.impressions(split, "test", task)
+    users, place = np.unique(shown.user, return_inverse=True)
+    counts = np.bincount(place, weights=np.diff(shown.offsets))
+    return dict(zip(map(str, users.tolist()), counts.astype(int).tolist(), strict=True))
 
 
 def _run(settings: TrainSettings) -> dict[str, Any]:
     import torch
 
+    from benchmarks.fitting import fit
     from hmar.evaluate.impressions import asked_about, judge_impressions
     from hmar.export import parameters
-    from hmar.losses import loss_function, total_loss
+    from hmar.losses import loss_function
     from hmar.models import model_class
     from hmar.models.base import Vocabulary
     from hmar.models.ranker import Ranker
@@ -59,22 +71,10 @@ def _run(settings: TrainSettings) -> dict[str, Any]:
     optimizer = make_optimizer(settings, model, "cpu")
     validate = validation(model, snapshot, settings.split, settings.max_length, data.prior, metric="auc")
     assert validate is not None, "no impressions to validate on"
-    epochs: list[dict[str, float]] = []
-    best, best_epoch, weights = -1.0, 0, model.state_dict()
-    while len(epochs) < settings.max_epochs and len(epochs) - best_epoch < settings.patience:
-        model.train()
-        started = time.process_time()
-        for batch in data.batches(len(epochs)):
-            optimizer.zero_grad()
-            total_loss(model, loss, batch).backward()
-            optimizer.step()
-        seconds = time.process_time() - started
-        model.eval()
-        auc = validate()["auc"]
-        epochs.append({"seconds": round(seconds, 3), "auc": auc})
-        if auc > best:
-            best, best_epoch, weights = auc, len(epochs), copy.deepcopy(model.state_dict())
-    model.load_state_dict(weights)
+    course, best_epoch = fit(
+        model, loss, data.batches, optimizer, lambda: validate()["auc"], settings.max_epochs, settings.patience
+    )
+    epochs = [{"seconds": epoch["seconds"], "auc": epoch["value"]} for epoch in course]
     test: dict[str, Any] = {}
     for task in asked_about(model):
         judged = judge_impressions(

@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks import dfar
 from benchmarks.dfar import ROWS, main
+from hmar.errors import SettingsError
 from tests.support.arrays import random_users, write_impressions, write_snapshot
 
 
@@ -16,8 +18,9 @@ def test_runs_are_made_once_and_told(tmp_path: Path, capsys: pytest.CaptureFixtu
     words = (
         f"--snapshot {snapshot.path} --work {tmp_path / 'work'} --out {tmp_path / 'out' / 'dfar'} --epochs 1".split()
     )
-    words += ["--rows", "Popularity", "DFAR", "without FHA", "--seeds", "0", "1"]
-    assert main(words) == 0
+    words += ["--seeds", "0,1"]
+    three = json.dumps(["Popularity", "DFAR", "without FHA"])
+    assert main([*words, "--rows", three]) == 0
     made = capsys.readouterr().out
     assert [line.split(":")[0] for line in made.splitlines()] == [
         "Popularity, seed 0", "DFAR, seed 0", "without FHA, seed 0", "DFAR, seed 1", "without FHA, seed 1",
@@ -25,7 +28,7 @@ def test_runs_are_made_once_and_told(tmp_path: Path, capsys: pytest.CaptureFixtu
     kept = json.loads((tmp_path / "out" / "dfar.json").read_text(encoding="utf-8"))
     (log,) = kept["logs"].values()
     rows = log["rows"]
-    assert list(rows) == ["DFAR", "Popularity", "without FHA"]
+    assert list(rows) == ["Popularity", "DFAR", "without FHA"]
     assert (rows["Popularity"]["seeds"], rows["DFAR"]["seeds"]) == (1, 2)
     assert rows["DFAR"]["mean"]["auc"] == pytest.approx(
         np.mean([json.loads(line.split(": ", 1)[1])["auc"] for line in made.splitlines() if line.startswith("DFAR")])
@@ -37,9 +40,33 @@ def test_runs_are_made_once_and_told(tmp_path: Path, capsys: pytest.CaptureFixtu
     text = (tmp_path / "out" / "dfar.md").read_text(encoding="utf-8")
     assert "Table 3 (every part pays)" in text
     assert f"{log['test']['impressions']} impressions" in text
-    assert main(words) == 0
+    assert main([*words, "--rows", three]) == 0
     assert capsys.readouterr().out == ""
     assert (tmp_path / "out" / "dfar.md").read_text(encoding="utf-8") == text
+    assert main([*words, "--rows", "Recent"]) == 0
+    assert capsys.readouterr().out.startswith("Recent, seed 0: ")
+    (log,) = json.loads((tmp_path / "out" / "dfar.json").read_text(encoding="utf-8"))["logs"].values()
+    assert list(log["rows"]) == ["Popularity", "Recent", "DFAR", "without FHA"], "all that have runs"
+    assert {row: entry for row, entry in log["rows"].items() if row != "Recent"} == rows
+    assert log["command"].endswith("--work WORK --seeds 0,1 --lr 0.003 --epochs 1 --patience 3")
+
+
+def test_a_run_made_otherwise_is_not_taken_for_this_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    users = random_users(10, 12, 3, 18, seed=7, shortest=8)
+    snapshot = write_snapshot(tmp_path / "snapshot", users, items=12)
+    s = dfar.DFARSettings.resolve({"snapshot": snapshot.path, "work": tmp_path}, use_environment=False)
+    paths = [dfar._path(s, snapshot, "DFAR", 0)]
+    for name in ("LENGTH", "BATCH", "USERS", "NEGATIVES"):
+        with monkeypatch.context() as changed:
+            changed.setattr(dfar, name, 3)
+            paths.append(dfar._path(s, snapshot, "DFAR", 0))
+    monkeypatch.setitem(dfar.ROWS, "DFAR", ("dfar", {"d": 3}))
+    assert len({*paths, dfar._path(s, snapshot, "DFAR", 0)}) == 6
+
+
+def test_an_unknown_row_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--snapshot", "x", "--work", "y", "--rows", "DFARR"]) == SettingsError.exit_code
+    assert "rows: no row 'DFARR'; did you mean 'DFAR'?" in capsys.readouterr().err
 
 
 def test_every_row_fits_its_model() -> None:

@@ -31,4 +31,5 @@ def test_where_none_is_planted_nothing_is_lost(tmp_path: Path) -> None:
     _, found = row(0.0, tmp_path)
     low, high = found["expected"]
     assert -0.03 < low < high < 0.03
-    assert found["hmar"]["mean"] <= high + TOLERANCE
+    # Nor is anything gained: what reading more events costs a network (.016 on this log) is within the tolerance.
+    assert low - TOLERANCE <= found["hmar"]["mean"] <= high + TOLERANCE

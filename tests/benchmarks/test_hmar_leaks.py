@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from benchmarks import hmar_leaks
+from benchmarks import hmar_leaks, leak_table
 from benchmarks.leak_prices import Outcomes, prices
 from benchmarks.leak_rules import RULES, outcome
 from benchmarks.leak_variants import MODEL, Variant, chosen
@@ -211,7 +211,7 @@ def test_all_rows_and_their_prices(made: tuple[Path, list[str]]) -> None:
     home, _ = made
     result: Mapping[str, Any] = json.loads((home / "table.json").read_text())
     rows = result["rows"]
-    assert set(rows) == set(SHOP_ROWS)
+    assert list(rows) == SHOP_ROWS
     assert rows["leave_one_out"]["leaks"] == []
     assert rows["all"]["leaks"] == ["split=published"]
     assert len(rows["published"]["leaks"]) == 6
@@ -239,6 +239,7 @@ def test_all_rows_and_their_prices(made: tuple[Path, list[str]]) -> None:
     assert len(lines) == len(rows) * 12
     text = (home / "table.md").read_text()
     assert all(row["label"] in text for row in rows.values())
+    assert leak_table.markdown(result) == text, "kept numbers give the kept table"
     assert (home / "table.png").read_bytes().startswith(b"\x89PNG")
 
 

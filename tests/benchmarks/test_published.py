@@ -23,6 +23,10 @@ def test_every_line_gets_a_time_of_its_own_in_the_order_of_the_file(tmp_path: Pa
         published.in_file_order(tmp_path / "nowhere", tmp_path / "out")
 
 
+def canonical(text: str) -> str:
+    return json.dumps(json.loads(text), sort_keys=True)
+
+
 @pytest.mark.slow
 def test_a_small_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rng = np.random.default_rng(1)
@@ -38,3 +42,4 @@ def test_a_small_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert "| 110 |" in shown
     assert "file order" in shown
     assert (tmp_path / "table.md").read_text() in shown
+    assert f"`python -m benchmarks.published --raw RAW --seeds 3 --epochs 110 --train '{canonical(train)}'`" in shown

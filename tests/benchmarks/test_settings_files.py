@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hmar.models import model_class
+from hmar.models import MODELS, model_class
 from pipeline.benchmark import cells
 from pipeline.benchmark.settings import BenchmarkSettings
 from pipeline.training import training_settings
@@ -29,3 +29,8 @@ def test_rows_are_valid_and_differ(file: Path, checkout: Path, monkeypatch: pyte
             trained[label] = found.model_dump() | {"config": config.model_dump()}
         for (one, its), (other, others) in combinations(trained.items(), 2):
             assert its != others, f"{dataset}: {one} and {other} are the same training"
+
+
+def test_all_models_are_all_models(checkout: Path) -> None:
+    b = BenchmarkSettings.resolve({}, yaml_file=checkout / "benchmarks" / "all-models.yaml", use_environment=False)
+    assert sorted(row.model for row in b.rows.values()) == sorted(MODELS)
