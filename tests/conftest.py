@@ -3,6 +3,7 @@
 import logging
 import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,16 +34,21 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark by place and by need: tests/integration starts servers, the fixture real_data needs the research logs.
 
-    Files with slow tests come first, those nearest the root, which run most of the house, before the others: the many
-    quick ones fill the gaps at the end, when several processes share them.
+    Several processes share the tests by file. Those that start servers stay in one process, one after another, while
+    the others go on: servers are mostly waited for. They come first, then files with slow tests, those nearest the
+    root, which run most of the house, before the others: the many quick ones fill the gaps at the end.
     """
+    servers = set()
     for item in items:
-        if "integration" in item.path.relative_to(CHECKOUT).parts:
+        place = item.path.relative_to(CHECKOUT)
+        if "integration" in place.parts:
             item.add_marker(pytest.mark.integration)
+            servers.add(item.path)
         if "real_data" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.real_data)
+        item.add_marker(pytest.mark.xdist_group("servers" if item.path in servers else str(place)))
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: (item.path not in slow, len(item.path.parts)))
+    items.sort(key=lambda item: (item.path not in servers, item.path not in slow, len(item.path.parts)))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -51,6 +57,16 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
         if not torch.cuda.is_available():
             pytest.skip("needs a CUDA device")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _warm_starts() -> Iterator[None]:
+    """Trainings and evaluations are processes of their own, forked from one that has imported everything."""
+    from tests.support import warm
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(subprocess, "Popen", warm.Popen)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -46,3 +46,10 @@ def popularity_percentile(top: NDArray[np.int32], cutoff: int, percentile: NDArr
     per_list = np.where(real, percentile[np.maximum(listed, 0)], 0.0).sum(axis=1)
     filled = real.any(axis=1)
     return float((per_list[filled] / real[filled].sum(axis=1)).mean()) if filled.any() else float("nan")
+
+
+def percentiles(counts: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Of each count among all, [V]: its rank from the smallest, the mean one where several are equal, by V."""
+    _, of, times = np.unique(counts, return_inverse=True, return_counts=True)
+    percentile: NDArray[np.float64] = (np.cumsum(times) - (times - 1) / 2)[of] / len(counts)
+    return percentile

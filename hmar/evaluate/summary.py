@@ -1,7 +1,6 @@
 """A judgement as numbers: every metric in every stratum under both kinds of candidates, with intervals."""
 
 import numpy as np
-from scipy.stats import rankdata
 
 from hmar.data.counting import popularity
 from hmar.data.snapshot import Snapshot
@@ -45,7 +44,7 @@ def _of_lists(judgement: Judgement, snapshot: Snapshot) -> dict[str, float]:
     if len(judgement.targets) == 0:
         return {}
     counts = popularity(snapshot, judgement.split, snapshot.target_behavior)
-    percentile = rankdata(counts, method="average") / len(counts)
+    percentile = metrics.percentiles(counts)
     catalog = int(judgement.targets.catalog.max())
     found: dict[str, float] = {}
     for cutoff in LIST_CUTOFFS:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hmar.evaluate.intervals import clustered
+from hmar.evaluate.intervals import by_user, clustered
 
 
 def test_the_mean_is_over_targets_not_over_users() -> None:
@@ -71,3 +71,20 @@ def test_ninety_five_percent_of_the_intervals_hold_the_truth() -> None:
         interval = clustered(values, users, resamples=500, seed=seed)
         hits += int(interval.low[0] <= 0.3 <= interval.high[0])
     assert 0.91 <= hits / 400 <= 0.98
+
+
+def test_the_bounds_are_those_of_scipy() -> None:
+    from scipy.stats import bootstrap
+
+    rng = np.random.default_rng(0)
+    values, users = rng.random((200, 2)), rng.integers(0, 40, 200)
+    sums, counts = by_user(values, users)
+    found = clustered(values, users, confidence=0.9, resamples=500, seed=3)
+    for column in range(2):
+        expected = bootstrap(
+            (sums[:, column], counts),
+            lambda s, n, axis: s.sum(axis=axis) / n.sum(axis=axis),
+            n_resamples=500, paired=True, confidence_level=0.9, method="percentile", rng=np.random.default_rng(3),
+        ).confidence_interval  # fmt: skip
+        assert found.low[column] == pytest.approx(expected.low, rel=1e-12)
+        assert found.high[column] == pytest.approx(expected.high, rel=1e-12)

@@ -7,7 +7,7 @@ import pytest
 
 from hmar.data.snapshot import Snapshot
 from hmar.evaluate.judge import Judgement, judge
-from hmar.evaluate.metrics import coverage, popularity_percentile
+from hmar.evaluate.metrics import coverage, percentiles, popularity_percentile
 from hmar.evaluate.names import LENGTH_STRATA
 from hmar.evaluate.strata import strata
 from hmar.evaluate.summary import summarize
@@ -77,3 +77,10 @@ def test_coverage_and_popularity_by_hand() -> None:
     assert coverage(top, 3, 4) == 1.0
     percentile = np.array([0.25, 0.5, 0.75, 1.0])
     assert popularity_percentile(top, 2, percentile) == pytest.approx(((0.75 + 0.25) / 2 + (0.75 + 0.5) / 2) / 2)
+
+
+def test_percentiles_are_mean_ranks() -> None:
+    from scipy.stats import rankdata
+
+    counts = np.random.default_rng(0).integers(0, 9, 50).astype(np.float32)
+    np.testing.assert_array_equal(percentiles(counts), rankdata(counts) / 50)
