@@ -15,6 +15,9 @@ PIP := pip==26.3
 UV := uv==0.13.8
 TORCH := torch==2.13.0
 
+# Shared by files among processes; tests/conftest.py says which stay together, and in which order.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --dist loadgroup --no-loadscope-reorder
+
 # The demo's own data directory: `make demo` never touches the one of your runs (var/).
 DEMO_HOME ?= var/demo
 DATASET ?= taobao
@@ -84,12 +87,11 @@ format: setup ## Let ruff and sqlfluff rewrite what they can
 	$(BIN)/ruff format .
 	$(BIN)/sqlfluff fix sql
 
-test: lint ## Lint, then every test; integration tests start real servers, so they run one after another
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder -m "not integration"
-	$(BIN)/pytest -m integration
+test: lint ## Lint, then every test; those that start real servers run one after another, in a process of their own
+	$(PYTEST) -n 5
 
 test-fast: setup ## What is neither slow nor needs a server: under three minutes
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder -m "not slow and not integration"
+	$(PYTEST) -n 4 -m "not slow and not integration"
 
 lock: setup ## Resolve pyproject.toml again; UPGRADE=1 moves pinned versions too
 	$(BIN)/uv pip compile pyproject.toml --quiet --all-extras --python-version 3.11 --no-emit-package torch \

@@ -35,10 +35,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Mark by place and by need: tests/integration starts servers, the fixture real_data needs the research logs.
 
     Several processes share the tests by file. Those that start servers stay in one process, one after another, while
-    the others go on: servers are mostly waited for. They come first, then files with slow tests, those nearest the
-    root, which run most of the house, before the others: the many quick ones fill the gaps at the end.
+    the others go on: servers are mostly waited for. They come first, then files with slow tests, those that are given
+    the most time before the others; the many quick ones fill the gaps at the end.
     """
-    servers = set()
+    servers, slow, patience = set(), set(), dict[Path, float]()
     for item in items:
         place = item.path.relative_to(CHECKOUT)
         if "integration" in place.parts:
@@ -46,9 +46,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             servers.add(item.path)
         if "real_data" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.real_data)
+        if item.get_closest_marker("slow"):
+            slow.add(item.path)
+        for limit in item.iter_markers("timeout"):
+            patience[item.path] = max(patience.get(item.path, 0), limit.args[0])
         item.add_marker(pytest.mark.xdist_group("servers" if item.path in servers else str(place)))
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: (item.path not in servers, item.path not in slow, len(item.path.parts)))
+    items.sort(key=lambda item: (item.path not in servers, item.path not in slow, -patience.get(item.path, 0)))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -29,7 +29,7 @@ from tests.integration.conftest import TRAIN, Services, quiet
 from tests.support.airflow_runs import airflow_command, backfill, failures, instance, run_ids, settled, wait_for
 from tests.support.daily_logs import partitions_of, split_by_day
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 DAYS = [date(2017, 11, 25) + timedelta(days=n) for n in range(4)]
 

@@ -11,7 +11,7 @@ from pipeline.services.client import AirflowClient
 from tests.integration.conftest import Services
 from tests.support.airflow_runs import finish
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 SECONDS = 1000
 """A run of a model takes some twenty seconds, nearly all of it imports, and four run at once."""

@@ -22,7 +22,7 @@ from pipeline.services.settings import HomeSettings, UpSettings
 from tests.integration.conftest import TRAIN, Services, quiet
 from tests.support.airflow_runs import failures, finish, run_ids, settled, wait_for
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +104,7 @@ def test_a_cluster_of_our_own_serves_airflow() -> None:
             state = control.up(settings, quiet())
         assert state.postgres_port
         assert not (settings.paths.airflow / "airflow.db").exists()
-        assert wait_for("not all services are healthy", lambda: control.status(where, quiet()), seconds=60)
+        assert wait_for("not all services are healthy", lambda: control.status(where, quiet()), seconds=240)
     finally:
         control.down(where, quiet())
         shutil.rmtree(root, ignore_errors=True)

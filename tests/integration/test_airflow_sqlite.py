@@ -16,7 +16,7 @@ from pipeline.results import Evaluated
 from tests.integration.conftest import Services
 from tests.support.airflow_runs import failures, fingerprint, finish, instance, settled, wait_for
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 def mlflow_client(services: Services) -> Any:

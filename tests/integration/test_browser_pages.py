@@ -12,7 +12,7 @@ from pipeline.services import airflow
 from pipeline.settings import preset_names
 from tests.integration.conftest import Services
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 

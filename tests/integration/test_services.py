@@ -16,7 +16,7 @@ from pipeline.services.settings import HomeSettings, UpSettings
 from tests.integration.conftest import quiet
 from tests.support.airflow_runs import wait_for
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 def listening(family: set[psutil.Process]) -> set[str]:

@@ -43,7 +43,7 @@ def backfill(home: Home, dag_id: str, first: date, last: date, offset: str, *opt
     wait_for(f"another backfill of {dag_id} does not end", created)
 
 
-def wait_for(what: str, condition: Callable[[], Any], seconds: float = 240, pause: float = 0.2) -> Any:
+def wait_for(what: str, condition: Callable[[], Any], seconds: float = 600, pause: float = 0.2) -> Any:
     """What ``condition`` returns once it is true."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -54,7 +54,7 @@ def wait_for(what: str, condition: Callable[[], Any], seconds: float = 240, paus
     raise AssertionError(f"after {seconds:.0f} s: {what}")
 
 
-def settled(api: AirflowClient, dag_id: str, run_id: str, seconds: float = 240) -> str:
+def settled(api: AirflowClient, dag_id: str, run_id: str, seconds: float = 600) -> str:
     """The state the run ended in."""
 
     def state() -> str | None:
@@ -64,7 +64,7 @@ def settled(api: AirflowClient, dag_id: str, run_id: str, seconds: float = 240) 
     return str(wait_for(f"{dag_id} {run_id} has not ended", state, seconds, pause=0.5))
 
 
-def finish(api: AirflowClient, conf: dict[str, Any], dag_id: str = "hmar_retrain", seconds: float = 240) -> str:
+def finish(api: AirflowClient, conf: dict[str, Any], dag_id: str = "hmar_retrain", seconds: float = 600) -> str:
     """Start a run, wait for its end, insist on success; returns its id."""
     run_id = api.trigger(dag_id, conf)
     state = settled(api, dag_id, run_id, seconds)
