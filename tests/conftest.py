@@ -31,12 +31,14 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     shutil.rmtree(_AIRFLOW_HOME, ignore_errors=True)
 
 
+# Before xdist reads the marks.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark by place and by need: tests/integration starts servers, the fixture real_data needs the research logs.
 
-    Several processes share the tests by file. Those that start servers stay in one process, one after another, while
-    the others go on: servers are mostly waited for. They come first, then files with slow tests, those that are given
-    the most time before the others; the many quick ones fill the gaps at the end.
+    Several processes share the tests by file, or as its own marks say. Those that start servers stay in one process,
+    one after another, while the others go on: servers are mostly waited for. They come first, then files with slow
+    tests, those that are given the most time before the others; the many quick ones fill the gaps at the end.
     """
     servers, slow, patience = set(), set(), dict[Path, float]()
     for item in items:
@@ -50,7 +52,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             slow.add(item.path)
         for limit in item.iter_markers("timeout"):
             patience[item.path] = max(patience.get(item.path, 0), limit.args[0])
-        item.add_marker(pytest.mark.xdist_group("servers" if item.path in servers else str(place)))
+        if not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group("servers" if item.path in servers else str(place)))
     items.sort(key=lambda item: (item.path not in servers, item.path not in slow, -patience.get(item.path, 0)))
 
 

@@ -123,7 +123,7 @@ def test_peers_are_judged_as_we_are(log: Log) -> None:
 def test_real_training_is_timed_and_kept(small: None, log: Log, work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     flags = {"work": work, "logs": '["ml-100k"]', "contenders": '["hmar"]', "threads": "[1]", "repeats": 1}
     words = [word for flag, value in flags.items() for word in (f"--{flag}", str(value))]
-    words += ["--out", str(work / "result"), "--tuning-seconds", "60"]
+    words += ["--out", str(work / "result"), "--tuning-seconds", "600"]
     assert main([*words, "--stop-after", "1e-9"]) == 0  # ends before the first run
     assert "more runs to do" in capsys.readouterr().out
     assert main(words) == 0
