@@ -15,8 +15,8 @@ PIP := pip==26.3
 UV := uv==0.13.8
 TORCH := torch==2.13.0
 
-# Shared by files among processes; tests/conftest.py says which stay together, and in which order.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --dist loadgroup --no-loadscope-reorder
+# tests/conftest.py says which tests stay together when several processes share them, and in which order they come.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --dist loadscope --no-loadscope-reorder
 
 # The demo's own data directory: `make demo` never touches the one of your runs (var/).
 DEMO_HOME ?= var/demo

@@ -7,10 +7,13 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 CHECKOUT = Path(__file__).resolve().parent.parent
+SERVERS = CHECKOUT / "tests" / "integration"
 
 # Before anything imports torch, Airflow, MLflow or matplotlib: they read these once.
 os.environ.setdefault("OMP_NUM_THREADS", "2")
@@ -31,30 +34,39 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     shutil.rmtree(_AIRFLOW_HOME, ignore_errors=True)
 
 
-# Before xdist reads the marks.
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark by place and by need: tests/integration starts servers, the fixture real_data needs the research logs.
 
-    Several processes share the tests by file, or as its own marks say. Those that start servers stay in one process,
-    one after another, while the others go on: servers are mostly waited for. They come first, then files with slow
-    tests, those that are given the most time before the others; the many quick ones fill the gaps at the end.
+    Those that start servers come first, then files with slow tests, of these the ones that are given the most time; the
+    many quick ones fill the gaps at the end, when several processes share them.
     """
-    servers, slow, patience = set(), set(), dict[Path, float]()
+    slow, patience = set(), dict[Path, float]()
     for item in items:
-        place = item.path.relative_to(CHECKOUT)
-        if "integration" in place.parts:
+        if SERVERS in item.path.parents:
             item.add_marker(pytest.mark.integration)
-            servers.add(item.path)
         if "real_data" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.real_data)
         if item.get_closest_marker("slow"):
             slow.add(item.path)
         for limit in item.iter_markers("timeout"):
             patience[item.path] = max(patience.get(item.path, 0), limit.args[0])
-        if not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group("servers" if item.path in servers else str(place)))
-    items.sort(key=lambda item: (item.path not in servers, item.path not in slow, -patience.get(item.path, 0)))
+    items.sort(key=lambda i: (SERVERS not in i.path.parents, i.path not in slow, -patience.get(i.path, 0)))
+
+
+class Shares(LoadScopeScheduling):
+    """What each of several processes runs: whole files, whose fixtures are then made once. All that starts servers is
+    for one of them, one after another: servers are mostly waited for, and the others go on meanwhile. Of the pages of
+    documentation each is by itself: they take minutes and share nothing."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file, _, name = nodeid.partition("::")
+        if SERVERS in (CHECKOUT / file).parents:
+            return SERVERS.name
+        return nodeid if name.startswith("test_all_commands_run_in_the_order_of_the_page[") else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    return Shares(config, log)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -88,7 +88,7 @@ def test_fast_commands_of_the_readme_run(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("page", [pytest.param(p, marks=pytest.mark.xdist_group(named(p))) for p in PAGES], ids=named)
+@pytest.mark.parametrize("page", PAGES, ids=named)
 def test_all_commands_run_in_the_order_of_the_page(page: Path, tmp_path: Path) -> None:
     wanted = [b for b in blocks(page) if b.kind == "bash" and b.how.split(",")[0] in ("fast", "slow")]
     assert run_in_order(page, ("fast", "slow"), tmp_path) == len(wanted)
