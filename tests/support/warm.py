@@ -3,8 +3,8 @@
 ``Popen`` is :class:`subprocess.Popen`, but for ``python -m`` of one of :data:`MODULES`: such a process is forked from
 one that has imported everything before (``python -m tests.support.warm``, one for each process that tests run in), and
 runs the module as it would have. Process id, parent, session, signals, streams, environment, working directory and exit
-code are what they would be. Processes that others start, torchrun's for example, and whole commands start cold, as for
-a user: tests/test_readme.py and tests/integration have no others.
+code are what they would be. What other processes start is cold, as it is for a user: torchrun's processes, those of the
+commands in tests/test_readme.py, those of a real Airflow.
 """
 
 import ctypes
@@ -76,9 +76,11 @@ class _Server:
             prctl(_SUBREAPER, 1, 0, 0, 0)
             try:
                 socket.send_fds(asking, [json.dumps(order).encode()], streams)
-                return int(asking.recv(100))
+                child = asking.recv(100)
             finally:
                 prctl(_SUBREAPER, 0, 0, 0, 0)
+        assert child, "tests.support.warm has died; its messages are above"
+        return int(child)
 
     def _begin(self) -> socket.socket:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -88,7 +90,7 @@ class _Server:
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 cwd=CHECKOUT,
-                env={**SLEEPING, **os.environ},
+                env={**os.environ, **self.variables},
                 start_new_session=True,
             )
         self.socket = ours
