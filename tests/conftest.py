@@ -70,6 +70,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
+    from tests.support import warm
+
+    # The few trainings of quick tests are cold: getting ready for warm ones takes longer.
+    warm.Popen.wanted = item.get_closest_marker("slow") is not None
     if item.get_closest_marker("gpu"):
         import torch
 

@@ -11,6 +11,8 @@ import pytest
 
 from tests.support import warm
 
+pytestmark = pytest.mark.slow
+
 COLD = subprocess.Popen
 
 

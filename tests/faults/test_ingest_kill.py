@@ -83,6 +83,7 @@ def instants(home: Path, events: Path) -> dict[str, Callable[[], bool]]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "instant",
     [

@@ -17,6 +17,8 @@ from pipeline.storage.atomic import TEMPORARY
 from tests.support.events import Event, publish_events
 from tests.support.tiny_snapshot import random_events, snapshot_run
 
+pytestmark = pytest.mark.slow
+
 SMALL = random_events(20, 30, 300, seed=1)
 LARGE = random_events(2_000, 1_000, 80_000, seed=1)
 

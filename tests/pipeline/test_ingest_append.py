@@ -422,6 +422,7 @@ def test_large_partition_has_the_same_bytes_however_it_came(tmp_path: Path) -> N
     assert found == [contents(whole.paths.events("taobao"))] * 3
 
 
+@pytest.mark.slow
 def test_hundreds_of_partitions_are_added_to(tmp_path: Path, home: Path) -> None:
     rows = [f"{n % 3}\t{n}\t3\t{1_000_000_000 + n * DAY // 2}" for n in range(600)]
     s = {"mode": "append", "partition": "day"}

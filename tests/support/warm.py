@@ -101,12 +101,14 @@ class Popen(subprocess.Popen[Any]):
     """:class:`subprocess.Popen` whose trainings and evaluations start warm."""
 
     server = _Server()
+    wanted = True
+    """Otherwise they start cold as well."""
 
     def _execute_child(self, args: Any, *others: Any) -> None:
         executable, preexec, _, pass_fds, cwd, env, _, _, shell, *rest = others
         read, _, _, written, _, told, *_, session, _ = rest
         env = dict(os.environ if env is None else env)
-        usual = executable is None and preexec is None and not shell and not pass_fds
+        usual = self.wanted and executable is None and preexec is None and not shell and not pass_fds
         if not (usual and is_warm(args) and read_on_import(env) == self.server.variables):
             super()._execute_child(args, *others)  # type: ignore[misc]
             return

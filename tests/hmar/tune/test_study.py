@@ -69,6 +69,7 @@ def test_the_first_trial_is_what_was_there_and_all_lie_within_the_space(tmp_path
         assert set(values) == set(SEARCH)
 
 
+@pytest.mark.slow
 def test_better_settings_are_found_and_the_reason_is_known(tmp_path: Path) -> None:
     study = made(tmp_path, 30)
     for number in range(30):
@@ -84,6 +85,7 @@ def test_better_settings_are_found_and_the_reason_is_known(tmp_path: Path) -> No
     assert set(list(by_importance)[:2]) == {"lr", "config.d"}
 
 
+@pytest.mark.slow
 def test_a_study_cut_off_anywhere_proposes_what_an_uninterrupted_one_does(tmp_path: Path) -> None:
     whole = made(tmp_path / "whole")
     for number in range(TRIALS):
@@ -165,7 +167,9 @@ def with_good_trials(path: Path, number: int, kind: str) -> Study:
     return study
 
 
-@pytest.mark.parametrize("kind", ["median", "halving", "hyperband"])
+@pytest.mark.parametrize(
+    "kind", ["median", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("halving", "hyperband"))]
+)
 def test_a_bad_trial_is_cut_short(kind: str, tmp_path: Path) -> None:
     study = with_good_trials(tmp_path, 12, kind)
     trial = study.begin(12)
