@@ -117,7 +117,7 @@ def _work(s: DFARSettings) -> None:
     for seed in () if s.tables_only else s.seeds:
         for row in known:
             path = _path(s, snapshot, row, seed)
-            if row not in s.rows or path.exists() or (seed != s.seeds[0] and not model_class(ROWS[row][0]).trainable):
+            if row not in s.rows or seed not in _seeds(s, row) or path.exists():
                 continue
             made = run(row, seed, snapshot, s)
             with replaced_file(path) as target:
@@ -128,6 +128,11 @@ def _work(s: DFARSettings) -> None:
     result.setdefault("logs", {})[f"{name}, {s.split}"] = summary(snapshot, s, known)
     result |= {"machine": platform.machine(), "torch": torch.__version__}
     keep(s.out, result, markdown(result))
+
+
+def _seeds(s: DFARSettings, row: str) -> tuple[int, ...]:
+    """A rule is the same with every seed."""
+    return s.seeds if model_class(ROWS[row][0]).trainable else s.seeds[:1]
 
 
 def _path(s: DFARSettings, snapshot: Snapshot, row: str, seed: int) -> Path:
@@ -191,7 +196,7 @@ def _training(model: Recommender, snapshot: Snapshot, s: DFARSettings, seed: int
 
 def summary(snapshot: Snapshot, s: DFARSettings, rows: Sequence[str]) -> dict[str, Any]:
     """Of all rows with runs: means, standard deviations over seeds, intervals, and DFAR's gain over each."""
-    runs = {row: list(_runs([_path(s, snapshot, row, seed) for seed in s.seeds])) for row in rows}
+    runs = {row: list(_runs([_path(s, snapshot, row, seed) for seed in _seeds(s, row)])) for row in rows}
     runs = {row: made for row, made in runs.items() if made}
     first = judge_impressions(_popularity(snapshot, s.split), snapshot, s.split, "test", max_length=LENGTH)
     own = [made["score"] for made in runs.get(MODEL, [])]

@@ -49,6 +49,11 @@ def test_runs_are_made_once_and_told(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert list(log["rows"]) == ["Popularity", "Recent", "DFAR", "without FHA"], "all that have runs"
     assert {row: entry for row, entry in log["rows"].items() if row != "Recent"} == rows
     assert log["command"].endswith("--work WORK --seeds 0,1 --lr 0.003 --epochs 1 --patience 3")
+    # Seeds that were trained in processes of their own: a rule has as many runs, and they say the same.
+    assert main([*words[:-1], "1", "--rows", "Popularity"]) == 0
+    assert main([*words, "--tables-only"]) == 0
+    (log,) = json.loads((tmp_path / "out" / "dfar.json").read_text(encoding="utf-8"))["logs"].values()
+    assert (log["rows"]["Popularity"]["seeds"], log["rows"]["DFAR"]["seeds"]) == (1, 2)
 
 
 def test_a_run_made_otherwise_is_not_taken_for_this_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
