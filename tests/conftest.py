@@ -72,23 +72,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
 def pytest_runtest_setup(item: pytest.Item) -> None:
     from tests.support import warm
 
-    # The few trainings of quick tests are cold: getting ready for warm ones takes longer.
-    warm.Popen.wanted = item.get_closest_marker("slow") is not None
+    # The few trainings of quick tests start cold: getting ready for warm ones takes longer.
+    subprocess.Popen = warm.Popen if item.get_closest_marker("slow") else warm.COLD
     if item.get_closest_marker("gpu"):
         import torch
 
         if not torch.cuda.is_available():
             pytest.skip("needs a CUDA device")
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _warm_starts() -> Iterator[None]:
-    """Trainings and evaluations are processes of their own, forked from one that has imported everything."""
-    from tests.support import warm
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(subprocess, "Popen", warm.Popen)
-        yield
 
 
 @pytest.fixture(autouse=True)

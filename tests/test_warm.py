@@ -13,8 +13,6 @@ from tests.support import warm
 
 pytestmark = pytest.mark.slow
 
-COLD = subprocess.Popen
-
 
 def said(start: type, words: list[str], cwd: Path) -> tuple[int, str, str]:
     command = [sys.executable, "-m", *words]
@@ -27,7 +25,7 @@ def said(start: type, words: list[str], cwd: Path) -> tuple[int, str, str]:
 def test_it_says_what_it_would_have_said(line: str, tmp_path: Path) -> None:
     words = line.split()
     assert warm.is_warm([sys.executable, "-m", *words])
-    assert said(warm.Popen, words, tmp_path) == said(COLD, words, tmp_path)
+    assert said(warm.Popen, words, tmp_path) == said(warm.COLD, words, tmp_path)
 
 
 def test_it_is_a_child_in_a_session_of_its_own_and_dies_of_signals(tmp_path: Path) -> None:

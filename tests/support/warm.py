@@ -51,6 +51,8 @@ READ_ON_IMPORT = ("CUDA", "GOMP", "KMP", "MKL", "MPL", "OMP", "TORCH")
 
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
 
+COLD = subprocess.Popen
+
 _SUBREAPER = 36
 """prctl: orphans below this process become its children."""
 
@@ -101,14 +103,12 @@ class Popen(subprocess.Popen[Any]):
     """:class:`subprocess.Popen` whose trainings and evaluations start warm."""
 
     server = _Server()
-    wanted = True
-    """Otherwise they start cold as well."""
 
     def _execute_child(self, args: Any, *others: Any) -> None:
         executable, preexec, _, pass_fds, cwd, env, _, _, shell, *rest = others
         read, _, _, written, _, told, *_, session, _ = rest
         env = dict(os.environ if env is None else env)
-        usual = self.wanted and executable is None and preexec is None and not shell and not pass_fds
+        usual = executable is None and preexec is None and not shell and not pass_fds
         if not (usual and is_warm(args) and read_on_import(env) == self.server.variables):
             super()._execute_child(args, *others)  # type: ignore[misc]
             return
