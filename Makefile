@@ -36,6 +36,8 @@ DEMO_TRAIN ?= {}
 DEMO_OVERRIDES ?= {}
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Where this is set, every process would compile this project and its tests anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup demo up down test test-fast lint format lock wheel clean
 
@@ -50,7 +52,8 @@ $(STAMP): requirements.lock pyproject.toml Makefile
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet $(PIP) $(UV)
 	@# uv is fast but does not read pip's configuration: where an index of your own is set there, pip does it.
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -r requirements.lock \
+	@# Compiled now and not by each of the many processes to come, where PYTHONDONTWRITEBYTECODE keeps these from caching.
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --no-deps -r requirements.lock \
 	    || $(BIN)/python -m pip install --quiet --no-deps -r requirements.lock
 	$(BIN)/python -m pip install --quiet $(TORCH)
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
