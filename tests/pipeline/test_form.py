@@ -16,6 +16,7 @@ from pipeline.settings import RetrainSettings, preset_names
 from pipeline.tune_settings import TuneSettings
 
 OF_SEARCHES = ("search", "pruning")
+RATED = {"user": "u", "item": "i", "time": "t", "behavior": "stars", "behaviors": [{"low": "<= 2"}, {"like": "> 2"}]}
 OF_BENCHMARKS = ("datasets", "rows", "baselines", "tune")
 
 
@@ -27,7 +28,7 @@ def fields() -> dict[str, dict[str, Any]]:
 
 def accepts(name: str, value: Any) -> bool:
     schema = {key: part for key, part in fields()[name].items() if key != "default"}
-    return jsonschema.Draft202012Validator(schema).is_valid(value)
+    return bool(jsonschema.validators.validator_for(schema)(schema).is_valid(value))
 
 
 def test_every_setting_but_the_placed_ones_is_a_field() -> None:
@@ -49,6 +50,15 @@ def test_every_default_is_valid_and_every_field_explains_itself() -> None:
 
 def test_fields_stand_alone() -> None:
     assert "$ref" not in json.dumps(form.fields())
+
+
+def test_fields_are_written_in_the_dialect_they_name() -> None:
+    newer = ("prefixItems", "$dynamicRef", "dependentRequired", "unevaluatedProperties", "minContains")
+    for name, field in fields().items():
+        schema = {key: part for key, part in field.items() if key != "default"}
+        assert jsonschema.validators.validator_for(schema, default=None) is jsonschema.Draft7Validator, name
+        jsonschema.Draft7Validator.check_schema(schema)
+        assert not [word for word in newer if f'"{word}"' in json.dumps(schema)], name
 
 
 @pytest.mark.parametrize(
@@ -74,6 +84,7 @@ def test_fields_stand_alone() -> None:
         ("trials", 3, 0),
         ("max_epochs", None, 0),
         ("table", {"user": "u", "item": "i", "time": "t", "behaviors": ["view"]}, {"user": "u"}),
+        ("table", {**RATED, "scale": [0.5, 5]}, {**RATED, "scale": ["0.5", 5]}),
     ],
 )
 def test_a_bad_value_is_refused(name: str, good: Any, bad: Any) -> None:
