@@ -53,6 +53,24 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(key=lambda i: (SERVERS not in i.path.parents, i.path not in slow, -patience.get(i.path, 0)))
 
 
+class SaysAtOnce:
+    """Names a test when it fails: a run that is cut short comes to no summary."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            where = str(getattr(report.longrepr, "reprcrash", "")).partition("\n")[0]
+            terminal = self.config.pluginmanager.getplugin("terminalreporter")
+            terminal.write_line(f"\nFAILED {report.nodeid} ({report.when}): {where}")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(SaysAtOnce(config))
+
+
 class Shares(LoadScopeScheduling):
     """What each of several processes runs: whole files, whose fixtures are then made once. All that starts servers is
     for one of them, one after another: servers are mostly waited for, and the others go on meanwhile. Of the pages of

@@ -21,6 +21,8 @@ from hmar.data.snapshot import PARTS, Snapshot, Targets
 from tests.support.events import Event, moment
 from tests.support.tiny_snapshot import SHOP, make_snapshot
 
+pytestmark = pytest.mark.timeout(600)
+
 CUT = 10
 WATCHED = 1
 """The user whose last target event is at CUT, whatever the future brings."""
