@@ -27,10 +27,10 @@ DEMO_LOG := --users 1500 --items 800 --seed 1 --dirt.duplicates 20 --dirt.outsid
 # A log of your own, with the settings of its preset: make demo DATASET=movielens RAW=path/to/ml-100k
 RAW ?=
 ifeq ($(RAW),)
-# Small batches and a high rate for a small log; the presets have the papers' settings.
-DEMO_TRAIN ?= {"max_epochs": 12, "patience": 3, "batch_size": 32, "lr": 0.002, "max_length": 80}
-DEMO_OVERRIDES ?= {"hmar": {"max_epochs": 20, "patience": 8, "lr": 0.004, "negatives": 8, \
-    "config": {"d": 48, "dropout": 0.2}}}
+# Small batches and a high rate for a small log; the presets have the papers' settings. As many epochs for one model as
+# for the other.
+DEMO_TRAIN ?= {"max_epochs": 20, "patience": 8, "batch_size": 32, "lr": 0.002, "max_length": 80}
+DEMO_OVERRIDES ?= {"hmar": {"lr": 0.004, "negatives": 8, "config": {"d": 48, "dropout": 0.2}}}
 endif
 DEMO_TRAIN ?= {}
 DEMO_OVERRIDES ?= {}
