@@ -45,6 +45,19 @@ def headline(metrics: dict[str, float]) -> dict[str, dict[str, float]]:
     return found
 
 
+def intervals(metrics: dict[str, float]) -> dict[str, dict[str, tuple[float, float]]]:
+    """The bounds of what :func:`headline` finds: {"test": {"ndcg@10": (low, high)}}, where there are such."""
+    found: dict[str, dict[str, tuple[float, float]]] = {}
+    for part, values in headline(metrics).items():
+        named = {metric: f"{part}/full/all/{metric}" for metric in values}
+        found[part] = {
+            metric: (metrics[f"{name}/low"], metrics[f"{name}/high"])
+            for metric, name in named.items()
+            if f"{name}/low" in metrics
+        }
+    return found
+
+
 def as_evaluated(s: RetrainSettings, built: Built, model: str, directory: Path, mlflow_run: str) -> Evaluated:
     """The stage's result, read back from its files."""
     report = read_report(directory, built.id, s.split)
@@ -54,4 +67,5 @@ def as_evaluated(s: RetrainSettings, built: Built, model: str, directory: Path, 
         mlflow_run=mlflow_run,
         leaks=tuple(report.get("leaks", ())),
         metrics=headline(report["metrics"]),
+        intervals=intervals(report["metrics"]),
     )

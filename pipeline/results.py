@@ -84,6 +84,8 @@ class Evaluated(_Result):
     leaks: tuple[str, ...] = ()
     """What it or its judgement knew that it must not know (:mod:`hmar.leaks`)."""
     metrics: dict[str, dict[str, float]]
+    intervals: dict[str, dict[str, tuple[float, float]]] = {}
+    """Bounds of the bootstrap intervals over users, named like the metrics; those that could be had."""
 
 
 class Registered(_Result):

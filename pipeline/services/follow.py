@@ -97,15 +97,20 @@ def print_results(api: AirflowClient, dag_id: str, run_id: str, console: Console
 
 
 def metrics_table(evaluated: list[Evaluated]) -> Table:
-    """Models by their test metrics under full ranking, best first."""
+    """Models by their test metrics under full ranking, best first; the metric that orders them has its interval."""
     parts = [part for part in ("validation", "test") if any(part in one.metrics for one in evaluated)]
     columns = [(part, metric) for part in parts for metric in SHOWN_METRICS]
     table = Table("model", *(f"{part}\n{metric}" for part, metric in columns), box=None, title="full ranking")
+    if any(one.intervals for one in evaluated):
+        table.caption = "ranges: bootstrap over users"
     last = columns[len(SHOWN_METRICS) * (len(parts) - 1)] if columns else ("", "")
     best_first = sorted(evaluated, key=lambda one: -one.metrics.get(last[0], {}).get(last[1], 0.0))
     for one in best_first:
         values = [one.metrics.get(part, {}).get(metric) for part, metric in columns]
-        table.add_row(one.model, *("" if value is None else f"{value:.4f}" for value in values))
+        cells = ["" if value is None else f"{value:.4f}" for value in values]
+        if bounds := one.intervals.get(last[0], {}).get(last[1]):
+            cells[columns.index(last)] += f"\n[dim]{bounds[0]:.4f}-{bounds[1]:.4f}[/dim]"
+        table.add_row(one.model, *cells)
     return table
 
 

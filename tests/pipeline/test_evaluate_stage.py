@@ -5,7 +5,7 @@ import json
 import pytest
 
 from hmar.errors import DataError
-from pipeline.judged import headline, read_report
+from pipeline.judged import headline, intervals, read_report
 from pipeline.stages.evaluate import evaluate, evaluate_export
 from tests.support.night import Night
 
@@ -16,12 +16,14 @@ def test_headline_is_full_ranking_over_all_targets() -> None:
     metrics = {
         "test/full/all/ndcg@10": 0.5,
         "test/full/all/ndcg@10/low": 0.4,
+        "test/full/all/ndcg@10/high": 0.7,
         "test/full/all/targets": 60,
         "test/full/new/ndcg@10": 0.1,
         "test/sampled/all/ndcg@10": 0.9,
         "validation/full/all/mrr": 0.3,
     }
     assert headline(metrics) == {"validation": {"mrr": 0.3}, "test": {"ndcg@10": 0.5}}
+    assert intervals(metrics) == {"validation": {}, "test": {"ndcg@10": (0.4, 0.7)}}
 
 
 def test_both_parts_are_judged_and_equal_what_is_on_the_disk(night: Night) -> None:
@@ -30,7 +32,8 @@ def test_both_parts_are_judged_and_equal_what_is_on_the_disk(night: Night) -> No
         assert report["made"]["model"] == model
         for part in ("validation", "test"):
             assert evaluated.metrics[part]["ndcg@10"] == report["metrics"][f"{part}/full/all/ndcg@10"]
-        assert 0 < evaluated.metrics["test"]["ndcg@10"] < 1
+            low, high = evaluated.intervals[part]["ndcg@10"]
+            assert 0 < low < evaluated.metrics[part]["ndcg@10"] < high < 1
 
 
 def test_models_are_judged_by_equal_settings(night: Night) -> None:

@@ -118,11 +118,29 @@ def test_best_model_stands_first_and_a_missing_part_stays_blank() -> None:
         one("popularity", validation={"ndcg@10": 0.3, "hr@10": 0.4, "mrr": 0.2}, test={"ndcg@10": 0.1}),
         one("hmar", validation={"ndcg@10": 0.2}, test={"ndcg@10": 0.25}),
     ]
+    rows = [cells for cells in _rows(results) if cells[:1] in (["hmar"], ["popularity"])]
+    assert rows == [["hmar", "0.2000", "0.2500"], ["popularity", "0.3000", "0.4000", "0.2000", "0.1000"]]
+
+
+def test_what_orders_the_models_has_its_interval() -> None:
+    parts = ("validation", "test")
+    measured = Evaluated(
+        model="hmar",
+        directory=Path(),
+        mlflow_run="",
+        metrics={part: {"ndcg@10": 0.25, "hr@10": 0.5} for part in parts},
+        intervals={part: {"ndcg@10": (0.2, 0.31), "hr@10": (0.4, 0.6)} for part in parts},
+    )
+    as_stored = Evaluated.model_validate(measured.model_dump(mode="json"))
+    last = [["hmar", *["0.2500", "0.5000"] * 2], ["0.2000-0.3100"], ["ranges:", "bootstrap", "over", "users"]]
+    assert _rows([as_stored])[-3:] == last
+
+
+def _rows(results: list[Evaluated]) -> list[list[str]]:
     console = Console(width=120)
     with console.capture() as captured:
         console.print(metrics_table(results))
-    rows = [line.split() for line in captured.get().splitlines() if line.split()[:1] in (["hmar"], ["popularity"])]
-    assert rows == [["hmar", "0.2000", "0.2500"], ["popularity", "0.3000", "0.4000", "0.2000", "0.1000"]]
+    return [line.split() for line in captured.get().splitlines()]
 
 
 def test_training_lines_come_once_and_whole(tmp_path: Path) -> None:
