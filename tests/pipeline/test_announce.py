@@ -42,6 +42,7 @@ def test_nothing_is_news_once_it_is_settled(s: RetrainSettings) -> None:
     assert again.partitions == {}
 
 
+@pytest.mark.slow
 def test_only_partitions_with_other_events_are_news(s: RetrainSettings) -> None:
     first, second, third = (taobao_rows(20, START + n * DAY) for n in range(3))
     publish(s, first + second)
@@ -56,6 +57,7 @@ def test_only_partitions_with_other_events_are_news(s: RetrainSettings) -> None:
     assert changes(s).partitions[THIRD] == "", "gone"
 
 
+@pytest.mark.slow
 def test_what_was_published_and_not_told_is_told_next_time(s: RetrainSettings) -> None:
     publish(s, taobao_rows(20))
     settle(s, changes(s))

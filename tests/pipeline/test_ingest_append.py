@@ -69,6 +69,7 @@ def events(home: Path) -> Path:
     return home / "events" / "dataset=taobao"
 
 
+@pytest.mark.slow
 def test_days_in_any_order_are_one_replacement(tmp_path: Path, days: list[Path]) -> None:
     whole = settings("taobao", days[0].parent / "*.csv", tmp_path / "whole")
     land_and_publish(whole)

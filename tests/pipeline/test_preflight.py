@@ -11,6 +11,7 @@ import pytest
 from hmar.errors import DataError, ServiceError, SettingsError, StorageError
 from pipeline import preflight
 from pipeline.settings import RetrainSettings
+from tests.support.training import blank_store
 
 
 def _settings(tmp_path: Path, **values: Any) -> RetrainSettings:
@@ -67,6 +68,7 @@ def test_bad_settings_are_named_and_nothing_is_made(tmp_path: Path, values: dict
 
 def test_a_run_that_begins_with_published_events_asks_for_no_raw_log(tmp_path: Path) -> None:
     s = _settings(tmp_path, raw=tmp_path / "{date}" / "u.data")
+    blank_store(s.paths.root / "mlflow.db")
     preflight.check(s, reads_raw=False)
     with pytest.raises(SettingsError, match="needs a day"):
         preflight.check(s)
@@ -83,6 +85,7 @@ def test_a_gpu_that_is_not_there_is_missed_where_the_trainings_run(
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     s = _settings(tmp_path, models=["popularity", "sasrec"], **where)
+    blank_store(s.paths.root / "mlflow.db")
     preflight.check(s)  # by a task of Airflow, whose trainings may run on another machine
     with pytest.raises(SettingsError, match=r"(sasrec|popularity): device: 'cuda' is not available on this machine"):
         preflight.check(s, trains_here=True)

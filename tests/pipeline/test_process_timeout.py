@@ -15,6 +15,7 @@ class TooLong(Exception):
     """Stands where Airflow raises its own."""
 
 
+@pytest.mark.slow
 def test_the_child_ends_with_a_checkpoint_and_the_exception_goes_on(tmp_path: Path) -> None:
     def alarm(number: int, frame: FrameType | None) -> None:
         raise TooLong

@@ -370,6 +370,7 @@ def test_leftovers_of_killed_builds_are_swept(tmp_path: Path) -> None:
 # -- bytes -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"repeats": False}, {"k_core": {"user": 3, "item": 3}, "unseen": True}])
 @pytest.mark.parametrize("log", [LOG, LOG + LOG[:300] + LOG[:100]], ids=["once", "several times"])
 def test_order_partitions_and_threads_change_no_byte(tmp_path: Path, options: dict[str, Any], log: list[Event]) -> None:

@@ -123,6 +123,7 @@ def test_each_k_core_has_its_own_numbers(tmp_path: Path) -> None:
 # -- a new generation --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("events", "says"),
     [
@@ -160,6 +161,7 @@ class Killed(BaseException):
     """Not an error that anything handles."""
 
 
+@pytest.mark.slow
 def test_a_kill_between_numbers_and_snapshot_changes_no_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The numbers are published, the snapshot is not: a rerun gives the same bytes, the manifest's counts included."""
     for home in (tmp_path / "killed", tmp_path / "calm"):

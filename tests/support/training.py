@@ -69,6 +69,7 @@ def blank_store(path: Path) -> str:
     """An MLflow store in the SQLite file ``path``, kept if it is there; its address. Making the tables takes seconds,
     so they are made once and copied."""
     if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(_blank_store())
     return f"sqlite:///{path}"
 

@@ -128,6 +128,7 @@ def test_a_finished_evaluation_is_kept_and_logged_once(training: Path, snapshot:
     assert len(run.client.get_metric_history(run.run_id, "test/full/all/ndcg_at_10")) == 1
 
 
+@pytest.mark.slow
 def test_what_a_crash_left_is_finished(training: Path, snapshot: Snapshot, run: TrackedRun) -> None:
     settings = EvaluateSettings.resolve(arguments=words(training, snapshot), use_environment=False)
     first = evaluate(settings)
@@ -154,6 +155,7 @@ def test_only_the_missing_part_is_judged(training: Path, snapshot: Snapshot) -> 
     assert evaluated("--parts", "test").reused
 
 
+@pytest.mark.slow
 def test_other_settings_or_another_model_are_another_evaluation(training: Path, snapshot: Snapshot) -> None:
     evaluate(EvaluateSettings.resolve(arguments=words(training, snapshot), use_environment=False))
     more = words(training, snapshot, "--seed", "1")
@@ -164,6 +166,7 @@ def test_other_settings_or_another_model_are_another_evaluation(training: Path, 
     assert other.model == "popularity"
 
 
+@pytest.mark.slow
 def test_recommendations_of_so_many_users_are_explained(training: Path, snapshot: Snapshot) -> None:
     def evaluated(users: int) -> Evaluation:
         more = words(training, snapshot, "--explain-users", str(users))

@@ -30,6 +30,8 @@ from tests.support.training import make_trainer, train_settings
 
 L, ITEMS, BEHAVIORS = 9, 14, 3
 USERS = random_users(30, ITEMS, BEHAVIORS, 18, seed=7, shortest=2)
+PICTURED = ("hmar", "atrank", "dfar")
+"""Whose pictures the fast lane draws, too: one model of every kind."""
 SOUND = [pytest.param(*case, id="-".join(case[:2])) for case in CASES if not case[2].get("mirrored_context")]
 
 
@@ -87,7 +89,9 @@ def test_terms_add_up_and_differences_are_the_models_own(
         assert found.attention_by_behavior(layer).shape == (BEHAVIORS,)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in PICTURED else [pytest.mark.slow]) for name in MODELS]
+)
 def test_text_and_pictures(name: str, shop: Snapshot, tmp_path: Path) -> None:
     from rich.console import Console
 

@@ -184,6 +184,7 @@ def learned(name: str, config: dict[str, Any], snapshot: Snapshot) -> float:
     return judge_impressions(model, snapshot, "leave_one_out", "validation", max_length=20).mean("auc")
 
 
+@pytest.mark.slow
 def test_it_finds_how_long_ago_matters(tmp_path: Path) -> None:
     snapshot = time_gaps(tmp_path / "gaps")
     assert learned("atrank", {"d": 32}, snapshot) > 0.85

@@ -31,8 +31,8 @@ OWN: dict[str, dict[str, Any]] = {
     "bi_lstm_attention": {"d": 32, "dropout": 0.5},
 }
 
-LONG = ("dfar", "feedrec", "dfn", "dien")
-"""Whose board takes more than a few seconds."""
+QUICK = ("din",)
+"""The ranker whose board takes a second; encoders are quick with one negative."""
 
 
 def config_of(name: str, **wanted: Any) -> dict[str, Any]:
@@ -65,7 +65,9 @@ def right_order(scores: torch.Tensor, snapshot: Snapshot) -> float:
 
 
 @pytest.mark.parametrize("name", [name for name in MODELS if model_class(name).family == "encoder"])
-@pytest.mark.parametrize("loss_name", list(LOSSES))
+@pytest.mark.parametrize(
+    "loss_name", [pytest.param(name, marks=[] if name == "bce" else [pytest.mark.slow]) for name in LOSSES]
+)
 def test_an_encoder_learns_the_board(name: str, loss_name: str, tmp_path: Path) -> None:
     snapshot = board(tmp_path / "board", tastes=2)
     model, loss = build(name, config_of(name, d=16, dropout=0.1), snapshot), loss_function(loss_name)
@@ -89,7 +91,7 @@ def test_an_encoder_learns_the_board(name: str, loss_name: str, tmp_path: Path) 
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=[pytest.mark.slow] if name in LONG else [])
+        pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow])
         for name in MODELS
         if model_class(name).family == "ranker"
     ],

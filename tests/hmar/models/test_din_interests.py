@@ -33,6 +33,7 @@ def with_a_mean(*given: Any, **named: Any) -> Any:
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "config", "attends", "finds"),
     [

@@ -10,6 +10,7 @@ from tests.support.arrays import write_impressions, write_snapshot
 from tests.support.planted import Drift, drift, fitted
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "config", "finds"),
     [
@@ -29,6 +30,7 @@ def test_a_drift_is_followed(name: str, config: dict[str, Any], finds: bool, tmp
     assert share > 0.9 if finds else 0.4 < share < 0.6
 
 
+@pytest.mark.slow
 def test_the_auxiliary_loss_learns_from_events_without_a_label(tmp_path: Path) -> None:
     """One purchase per user at the end of views is too little to learn how interests move; the views tell."""
     views = drift(160, seed=0, behavior=0).asked

@@ -14,6 +14,7 @@ def learned(name: str, config: dict[str, Any], snapshot: Snapshot, epochs: int, 
     return found(fitted(name, config, snapshot, epochs=epochs, max_length=4, seed=seed), snapshot, max_length=4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "config", "epochs"), [("dfn", {}, 8), ("feedrec", {}, 5), ("dfar", {"std": 1.0}, 10)])
 def test_what_was_disliked_is_avoided(name: str, config: dict[str, Any], epochs: int, tmp_path: Path) -> None:
     assert learned(name, {"d": 16, "dropout": 0.0, **config}, dislikes(tmp_path / "snapshot"), epochs) > 0.95

@@ -9,6 +9,7 @@ from tests.support.planted import fitted
 from tests.support.planted_order import order, order_snapshot
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "config", "finds"),
     [

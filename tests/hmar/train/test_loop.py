@@ -40,6 +40,7 @@ class StopAfter(StopSignal):
         return self.looks < 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["sasrec", "hmar"])
 def test_learns_what_is_certain(cycle: Snapshot, tmp_path: Path, model: str) -> None:
     config: dict[str, Any] = {"d": 32, "dropout": 0.1, "positions": 10}

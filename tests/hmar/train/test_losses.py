@@ -29,7 +29,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "bpr_mf": {"d": 16},
 }
 
-FAST = ("hmar", "hmar_plus", "sasrec")
+FAST = ("hmar", "sasrec")
 """Encoders that the fast lane trains, too."""
 
 

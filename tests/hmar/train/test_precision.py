@@ -58,6 +58,7 @@ def assert_wide(trainer: Trainer) -> None:
     assert {moment[name].dtype for moment in moments for name in ("exp_avg", "exp_avg_sq")} == {torch.float32}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("model", CONFIGS)
 def test_bfloat16_trains_to_the_same_on_the_cpu(snapshot: Snapshot, tmp_path: Path, model: str, loss: str) -> None:

@@ -32,6 +32,7 @@ def settings(shown: Snapshot, out: Path, **values: Any) -> TrainSettings:
     return train_settings(shown, out, **{**din, "batch_size": 40, **values})
 
 
+@pytest.mark.slow
 def test_learns_what_is_certain(shown: Snapshot, tmp_path: Path) -> None:
     trainer = make_trainer(settings(shown, tmp_path / "out", max_epochs=25, lr=1e-2))
     trainer.fit()

@@ -167,9 +167,8 @@ def with_good_trials(path: Path, number: int, kind: str) -> Study:
     return study
 
 
-@pytest.mark.parametrize(
-    "kind", ["median", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("halving", "hyperband"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["median", "halving", "hyperband"])
 def test_a_bad_trial_is_cut_short(kind: str, tmp_path: Path) -> None:
     study = with_good_trials(tmp_path, 12, kind)
     trial = study.begin(12)
@@ -188,6 +187,7 @@ def test_with_pruning_none_all_are_trained_to_the_end(tmp_path: Path) -> None:
     assert not study.begin(3).watch(tmp_path / "history.json")()
 
 
+@pytest.mark.slow
 def test_the_verdict_does_not_depend_on_when_one_looks(tmp_path: Path) -> None:
     cut = {}
     for name in ("at every epoch", "late", "after a death"):

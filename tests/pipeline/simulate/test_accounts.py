@@ -74,10 +74,10 @@ def test_gzip_of_several_members_is_read_to_its_end(
     ("source", "layout", "pattern"),
     [
         ("taobao", "", "*/UserBehavior.csv"),
-        ("tianchi", "", "*/tianchi_*.csv"),
-        ("yelp", "2014", "*/yelp_academic_dataset_[rt]*.json"),
-        ("table", "json", "*.jsonl"),
-        ("table", "parquet", "*.parquet"),
+        pytest.param("tianchi", "", "*/tianchi_*.csv", marks=pytest.mark.slow),
+        pytest.param("yelp", "2014", "*/yelp_academic_dataset_[rt]*.json", marks=pytest.mark.slow),
+        pytest.param("table", "json", "*.jsonl", marks=pytest.mark.slow),
+        pytest.param("table", "parquet", "*.parquet", marks=pytest.mark.slow),
     ],
 )
 def test_daily_files_together_with_late_rows_and_repeated_files(
