@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as properties
 from xdist.scheduler import LoadScopeScheduling
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -28,6 +30,10 @@ os.environ["AIRFLOW_HOME"] = _AIRFLOW_HOME
 for _name in [name for name in os.environ if name.startswith(("HMAR_", "AIRFLOW__", "MLFLOW_TRACKING"))]:
     if _name != "HMAR_REAL_DATA":
         del os.environ[_name]
+
+# What a property says does not depend on how fast the machine is just now.
+properties.register_profile("patient", properties(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+properties.load_profile("patient")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

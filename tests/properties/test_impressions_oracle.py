@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hmar.data.snapshot import PORTIONS, Snapshot
@@ -30,7 +30,7 @@ from tests.support.tiny_snapshot import SHOP, make_snapshot
     source=st.sampled_from(["uniform", "popularity"]),
     tasks=st.sampled_from([(), ("view",), ("cart", "view")]),
 )
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 def test_impressions_are_what_the_oracle_says(
     events: list[Event],
     consumed_by: tuple[str, ...],

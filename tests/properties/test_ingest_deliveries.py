@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.storage.events_store import read_manifest
@@ -90,7 +90,7 @@ def deliver(files: Log, batches: Sequence[Sequence[str]], folder: Path, threads:
 
 
 @pytest.mark.slow
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25)
 @given(files=logs(), identical=st.sampled_from(["duplicate", "event"]), data=st.data())
 def test_any_order_of_deliveries_gives_what_the_oracle_says(files: Log, identical: str, data: st.DataObject) -> None:
     """In any batches, some files more than once, on any number of threads."""
@@ -118,7 +118,7 @@ def test_any_order_of_deliveries_gives_what_the_oracle_says(files: Log, identica
 
 
 @pytest.mark.slow
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25)
 @given(rows=text, data=st.data(), replaced=st.booleans())
 def test_any_split_and_any_order_of_rows_have_one_digest(rows: list[str], data: st.DataObject, replaced: bool) -> None:
     """Of one log: as it is, and its rows shuffled, some of them twice, over several files in several deliveries."""

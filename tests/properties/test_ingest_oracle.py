@@ -4,7 +4,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pipeline.stages.ingest import land
@@ -110,7 +110,7 @@ files = st.tuples(
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 @given(data=files, threads=st.sampled_from([1, 3]))
 @example(data=b"\n".join(LAYOUT) + b"\n1,2,3,pv", threads=1)
 @example(data=b"\n".join([*LAYOUT, b"1,\xff", b"", b"1,2,3,buy,1511539200"]), threads=3)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.ingest.candidates import Candidates
@@ -29,7 +29,7 @@ rows = st.lists(
 
 
 @pytest.mark.slow
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40)
 @given(old=rows, new=st.lists(rows, min_size=1, max_size=3), displaced=st.booleans())
 def test_memory_and_duckdb_order_alike(old: str, new: list[str], displaced: bool) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -9,7 +9,7 @@ from typing import Any
 
 import duckdb
 import pytest
-from hypothesis import HealthCheck, assume, example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from pipeline.ingest import lines as line_blocks
@@ -106,7 +106,7 @@ def block_size(size: int) -> Iterator[None]:
 @pytest.mark.slow
 @pytest.mark.parametrize(("module", "layout"), [found for _, found in LAYOUTS], ids=[" ".join(k) for k, _ in LAYOUTS])
 def test_fast_way_gives_what_the_exact_way_gives(module: Any, layout: Layout) -> None:
-    @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=150)
     @given(data=files(layout), block=st.sampled_from([7, 40, 4 * 2**20]))
     @example(data=b"", block=40)
     @example(data=b"\n", block=40)

@@ -5,7 +5,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hmar.data.snapshot import Manifest, Snapshot
@@ -54,7 +54,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
     again=st.booleans(),
     threads=st.integers(1, 4),
 )
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=12)
 def test_delivery_and_threads_change_no_file(
     reference: Manifest, rows: list[str], cuts: list[int], twice: list[str], again: bool, threads: int
 ) -> None:

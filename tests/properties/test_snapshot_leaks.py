@@ -130,7 +130,6 @@ def check(
     @given(logs=two_futures(), repeats=st.booleans(), unseen=st.booleans())
     @settings(
         max_examples=examples,
-        deadline=None,
         database=None,
         derandomize=catching,
         phases=[Phase.generate] if catching else list(Phase),

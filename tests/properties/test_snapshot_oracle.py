@@ -9,7 +9,7 @@ from typing import Any
 import duckdb
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hmar.data.snapshot import PARTS, Snapshot
@@ -88,7 +88,7 @@ def logs(draw: st.DrawFn) -> list[Event]:
     unseen=st.booleans(),
     candidates=st.sampled_from([1, 3, 20]),
 )
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 def test_snapshot_is_what_the_oracle_says(
     events: list[Event], consumed_by: tuple[str, ...], core: tuple[int, int], unseen: bool, candidates: int
 ) -> None:
@@ -114,7 +114,7 @@ def test_snapshot_is_what_the_oracle_says(
 
 @pytest.mark.slow
 @given(days=st.lists(logs(), min_size=2, max_size=3), core=st.sampled_from([(1, 1), (2, 2)]))
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25)
 def test_ids_stay_when_events_are_added(days: list[list[Event]], core: tuple[int, int]) -> None:
     """A snapshot after every delivery; each brings rows of any time, so late ones too."""
     known: tuple[list[Any], list[Any]] = ([], [])

@@ -128,7 +128,7 @@ def check(snapshot: Snapshot, batch: TrainingBatch, given: dict[str, Any]) -> li
     return windows
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(given=GIVEN, seed=st.integers(0, 3))
 def test_an_epoch_holds_what_loops_say(long: Snapshot, given: dict[str, Any], seed: int) -> None:
     data = TrainingData(long, SPLIT, seed=seed, **given)
@@ -143,7 +143,7 @@ def test_an_epoch_holds_what_loops_say(long: Snapshot, given: dict[str, Any], se
     assert data.tokens == sum(len(rows) - 1 for rows in met)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(given=GIVEN, start=st.integers(0, 5), size=st.integers(1, 4))
 def test_resumed_or_shared_it_is_the_same(long: Snapshot, given: dict[str, Any], start: int, size: int) -> None:
     """From any step on, and from several processes put together."""

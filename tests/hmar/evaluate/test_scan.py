@@ -53,7 +53,7 @@ def exclusions(rng: np.random.Generator, rows: int, items: int, target: np.ndarr
     return Excluded(row[kept], item[kept], catalog.astype(np.int32))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**31),
     rows=st.integers(1, 9),
@@ -101,7 +101,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
 
 
 @pytest.mark.parametrize("name", MODELS)
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(
     seed=st.integers(0, 2**31),
     one_kind=st.booleans(),
