@@ -1,12 +1,23 @@
 """Reading what an evaluation left: metrics.json and the outcome per target."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hmar.errors import DataError
+from hmar.evaluate.names import full_name
 from pipeline.results import Built, Evaluated
 from pipeline.settings import RetrainSettings
+
+
+@dataclass(frozen=True)
+class Number:
+    """A metric and its interval; the interval is None where it was not computed."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
 
 
 def evaluation_directory(out: Path, snapshot_id: str, split: str) -> Path:
@@ -35,6 +46,13 @@ def per_target(training: Path, snapshot_id: str, split: str) -> Path:
     return evaluation_directory(training / "evaluation", snapshot_id, split) / "per_target_test.parquet"
 
 
+def number(metrics: dict[str, float], name: str) -> Number | None:
+    """The metric of this full name with its bounds; None where the stratum had no targets."""
+    if name not in metrics:
+        return None
+    return Number(metrics[name], metrics.get(f"{name}/low"), metrics.get(f"{name}/high"))
+
+
 def headline(metrics: dict[str, float]) -> dict[str, dict[str, float]]:
     """Full-ranking metrics over all targets, by part: {"test": {"ndcg@10": ...}}; interval bounds are left out."""
     found: dict[str, dict[str, float]] = {"validation": {}, "test": {}}
@@ -49,12 +67,11 @@ def intervals(metrics: dict[str, float]) -> dict[str, dict[str, tuple[float, flo
     """The bounds of what :func:`headline` finds: {"test": {"ndcg@10": (low, high)}}, where there are such."""
     found: dict[str, dict[str, tuple[float, float]]] = {}
     for part, values in headline(metrics).items():
-        named = {metric: f"{part}/full/all/{metric}" for metric in values}
-        found[part] = {
-            metric: (metrics[f"{name}/low"], metrics[f"{name}/high"])
-            for metric, name in named.items()
-            if f"{name}/low" in metrics
-        }
+        found[part] = {}
+        for metric in values:
+            one = number(metrics, full_name(part, "full", "all", metric))
+            if one is not None and one.low is not None and one.high is not None:
+                found[part][metric] = (one.low, one.high)
     return found
 
 

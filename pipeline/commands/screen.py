@@ -7,8 +7,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.judged import read_report
-from pipeline.report.tables import Number, number
+from pipeline.judged import number, read_report
+from pipeline.report.tables import on_screen
 from pipeline.results import Accounts, Built, Evaluated, Promoted
 from pipeline.retrain import accounted
 from pipeline.settings import RetrainSettings
@@ -60,7 +60,7 @@ def models(s: RetrainSettings, built: Built, evaluated: list[Evaluated], best: s
     for column in shown:
         table.add_column(column, justify="right")
     for model, found in reports.items():
-        cells = [_cell(number(found, name), wide=column in WITH_INTERVAL) for column, name in shown.items()]
+        cells = [on_screen(number(found, name), wide=column in WITH_INTERVAL) for column, name in shown.items()]
         table.add_row(f"{model} *" if model == best else model, *cells)
     console.print(table)
     intervals = f"{s.promote.confidence:.0%} bootstrap intervals over users"
@@ -101,11 +101,3 @@ def recommendations(path: Path, user: str | None = None, limit: int | None = Non
         table.add_row(str(row["rank"]), str(row["item_id"]), f"{row['score']:.4f}")
     console.print(table)
     return len(rows)
-
-
-def _cell(found: Number | None, *, wide: bool) -> str:
-    if found is None:
-        return "-"
-    if found.low is None or not wide:
-        return f"{found.value:.4f}"
-    return f"{found.value:.4f}\n[dim]{found.low:.4f}-{found.high:.4f}[/dim]"

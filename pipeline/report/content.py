@@ -13,12 +13,12 @@ from hmar.tracking.client import public, service_errors
 from hmar.tracking.environment import ENVIRONMENT_TAGS
 from pipeline.checks.judge import first_page
 from pipeline.doubts import doubts
-from pipeline.judged import read_report
+from pipeline.judged import number, read_report
 from pipeline.kept import known_now, masked, read_kept
 from pipeline.registry import Registry, own_tags, quiet_client
 from pipeline.report import figures
 from pipeline.report.density import density
-from pipeline.report.tables import number, strata_table, tables, target_counts
+from pipeline.report.tables import strata_table, tables, target_counts
 from pipeline.results import Built, Evaluated, Promoted
 from pipeline.settings import RetrainSettings
 from pipeline.stages.recommend import FILE, counts, written_at

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+from pipeline.judged import Number
 from pipeline.pages import render as pages
 from pipeline.report.content import clock
-from pipeline.report.tables import Number
 
 _TEMPLATE = Path(__file__).parent / "report.html.j2"
 

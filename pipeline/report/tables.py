@@ -2,19 +2,11 @@
 
 from dataclasses import dataclass
 
+from pipeline.judged import Number, number
 from pipeline.settings import RetrainSettings
 
 MAIN_METRICS = ("hr@5", "hr@10", "hr@20", "ndcg@5", "ndcg@10", "ndcg@20", "mrr")
 GROUP_STRATA = ("all", "repeat", "new", "cold_user", "cold_item")
-
-
-@dataclass(frozen=True)
-class Number:
-    """A metric and its interval; the interval is None where it was not computed."""
-
-    value: float
-    low: float | None = None
-    high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -36,11 +28,13 @@ class Table:
     rows: tuple[Row, ...]
 
 
-def number(metrics: dict[str, float], name: str) -> Number | None:
-    """The metric of this full name with its bounds; None where the stratum had no targets."""
-    if name not in metrics:
-        return None
-    return Number(metrics[name], metrics.get(f"{name}/low"), metrics.get(f"{name}/high"))
+def on_screen(found: Number | None, *, wide: bool) -> str:
+    """A number in a terminal's table, in rich's markup; if ``wide``, its interval stands below, where it has one."""
+    if found is None:
+        return "-"
+    if found.low is None or not wide:
+        return f"{found.value:.4f}"
+    return f"{found.value:.4f}\n[dim]{found.low:.4f}-{found.high:.4f}[/dim]"
 
 
 def table(

@@ -11,6 +11,8 @@ from rich.table import Table
 from hmar.errors import ServiceError
 from pipeline.doubts import doubts, warn
 from pipeline.home import Home, run_key
+from pipeline.judged import Number
+from pipeline.report.tables import on_screen
 from pipeline.results import Evaluated, Promoted, Published, Recommended, Reported
 from pipeline.services.client import AirflowClient
 
@@ -101,16 +103,16 @@ def metrics_table(evaluated: list[Evaluated]) -> Table:
     parts = [part for part in ("validation", "test") if any(part in one.metrics for one in evaluated)]
     columns = [(part, metric) for part in parts for metric in SHOWN_METRICS]
     table = Table("model", *(f"{part}\n{metric}" for part, metric in columns), box=None, title="full ranking")
-    if any(one.intervals for one in evaluated):
-        table.caption = "ranges: bootstrap over users"
     last = columns[len(SHOWN_METRICS) * (len(parts) - 1)] if columns else ("", "")
-    best_first = sorted(evaluated, key=lambda one: -one.metrics.get(last[0], {}).get(last[1], 0.0))
-    for one in best_first:
-        values = [one.metrics.get(part, {}).get(metric) for part, metric in columns]
-        cells = ["" if value is None else f"{value:.4f}" for value in values]
-        if bounds := one.intervals.get(last[0], {}).get(last[1]):
-            cells[columns.index(last)] += f"\n[dim]{bounds[0]:.4f}-{bounds[1]:.4f}[/dim]"
+    for one in sorted(evaluated, key=lambda one: -one.metrics.get(last[0], {}).get(last[1], 0.0)):
+        cells = []
+        for part, metric in columns:
+            value = one.metrics.get(part, {}).get(metric)
+            bounds = one.intervals.get(part, {}).get(metric, (None, None))
+            cells.append("" if value is None else on_screen(Number(value, *bounds), wide=(part, metric) == last))
         table.add_row(one.model, *cells)
+    if any(last[1] in one.intervals.get(last[0], {}) for one in evaluated):
+        table.caption = "ranges: bootstrap over users"
     return table
 
 

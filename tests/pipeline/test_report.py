@@ -11,13 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.cli import main
-from pipeline.judged import read_report
+from pipeline.judged import Number, read_report
 from pipeline.kept import REPUBLISHED, keep, known_now, read_kept, settings_of_run
 from pipeline.report import figures
 from pipeline.report.content import clock, environment, gather
 from pipeline.report.density import density
 from pipeline.report.page import render
-from pipeline.report.tables import Number, table
+from pipeline.report.tables import table
 from pipeline.results import Accounts, Evaluated, Published, Recommended
 from pipeline.settings import RetrainSettings
 from pipeline.storage.atomic import write_json
