@@ -31,9 +31,7 @@ HEAVY = (
 MEASURE = """
 import sys, time
 sys.path[:0] = [{dags!r}, {checkout!r}]
-start = time.process_time()
 import airflow.sdk  # Airflow's own import is not ours to count: the DAG processor has it loaded when it parses
-airflows = time.process_time() - start
 BLOCKED = {blocked!r}
 
 class Blocker:
@@ -44,9 +42,9 @@ class Blocker:
 loaded = sorted(set(BLOCKED) & set(sys.modules))
 assert not loaded, loaded
 sys.meta_path.insert(0, Blocker())
-start = time.process_time()
+start = time.perf_counter()
 import hmar_retrain, hmar_ingest, hmar_tune, hmar_benchmark
-print((time.process_time() - start) / airflows)
+print(time.perf_counter() - start)
 """
 
 
@@ -62,16 +60,14 @@ def bag(dags_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
         return DagBag(dags_directory, known_pools={"default_pool", "gpu"})
 
 
-def test_import_takes_half_a_second_without_anything_heavy(dags_directory: Path, checkout: Path) -> None:
-    """On a machine that needs two for Airflow itself: what this one makes of a second is not ours to judge."""
+def test_import_takes_less_than_a_second_without_anything_heavy(dags_directory: Path, checkout: Path) -> None:
     code = MEASURE.format(dags=str(dags_directory), checkout=str(checkout), blocked=HEAVY)
-
-    def share() -> float:
+    times = []
+    for _ in range(3):
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ})
         assert done.returncode == 0, done.stderr
-        return float(done.stdout.split()[-1])
-
-    assert any(share() < 0.4 for _ in range(3))
+        times.append(float(done.stdout.split()[-1]))
+    assert min(times) < 1.0, times
 
 
 def test_no_import_errors_no_unknown_pools_no_warnings_of_ours(bag: Any, dags_directory: Path) -> None:
