@@ -93,7 +93,7 @@ format: setup ## Let ruff and sqlfluff rewrite what they can
 test: lint ## Lint, then every test; those that start real servers run one after another, in a process of their own
 	$(PYTEST) -n 5
 
-test-fast: setup ## What is neither slow nor needs a server: under three minutes
+test-fast: setup ## What is neither slow nor needs a server: a few minutes
 	$(PYTEST) -n 4 -m "not slow and not integration"
 
 lock: setup ## Resolve pyproject.toml again; UPGRADE=1 moves pinned versions too

@@ -29,7 +29,6 @@ TRAINING = {
 def tune_settings(home: Path, **values: Any) -> TuneSettings:
     """``search`` is all that is searched."""
     blank = home / "mlflow.db"
-    home.mkdir(parents=True, exist_ok=True)
     blank_store(blank)
     given = {
         "dataset": "taobao",

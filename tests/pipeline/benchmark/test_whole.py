@@ -47,8 +47,6 @@ SETTINGS: dict[str, Any] = {
 
 def settings(folder: Path, **values: Any) -> tuple[BenchmarkSettings, list[str]]:
     """As the command line has them, and its words."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "home").mkdir(exist_ok=True)
     blank_store(folder / "home" / "mlflow.db")
     file = folder / "tiny.yaml"
     file.write_text(yaml.safe_dump({**SETTINGS, **values}), encoding="utf-8")
